@@ -1,0 +1,276 @@
+"""The frozen values of the facade: entries, a bucket's configuration and its status.
+
+Owns their shapes and the rules of a configuration. Knows nothing of how they travel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from django_natskv.exceptions import InvalidDeliver, MissingRequiredKey, UnknownConfigKey, UsageError
+from django_natskv.kv.names import check_name
+
+MAX_HISTORY = 64
+
+
+class Operation(StrEnum):
+    """What a revision did to its key."""
+
+    PUT = "put"
+    DELETE = "delete"
+    PURGE = "purge"
+
+
+class Deliver(StrEnum):
+    """What a watch delivers first: each key's current value, the whole history, or nothing but what is new."""
+
+    LATEST = "latest"
+    HISTORY = "history"
+    UPDATES = "updates"
+
+    @classmethod
+    def check(cls, deliver: object) -> Deliver:
+        """Return the mode that ``deliver`` names, else raise ``InvalidDeliver``."""
+        try:
+            return cls(deliver)  # type: ignore[arg-type]
+        except ValueError:
+            message = f"deliver is one of 'latest', 'history' and 'updates', not {deliver!r}."
+            raise InvalidDeliver(message, deliver=deliver) from None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One revision of one key.
+
+    ``value`` is decoded by the bucket's codec; a marker (``operation`` "delete" or "purge") has None, undecoded.
+    ``created`` is aware, in UTC, as the server noted it. ``delta`` is the distance from the key's newest revision
+    (0 for the newest) in history and watch, and None elsewhere.
+    """
+
+    bucket: str
+    key: str
+    value: Any
+    revision: int
+    created: datetime
+    operation: Operation
+    delta: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BucketConfig:
+    """How a bucket is made: the closed set of options. None means "not given".
+
+    ``history``: revisions kept a key, 1 to 64. ``ttl_ms`` and ``limit_marker_ttl_ms``: milliseconds.
+    ``max_value_size`` and ``max_bucket_size``: bytes, -1 for no limit. ``storage``: "file" or "memory".
+    ``replicas``: 1 to 5. ``placement``: ``{"cluster": str, "tags": [str]}``. ``republish``:
+    ``{"source": pattern, "destination": pattern, "headers_only": bool}``. ``mirror``: a bucket's name, or
+    ``{"bucket": name, "domain": str}``; ``sources``: a list of the same.
+    """
+
+    bucket: str
+    description: str | None = None
+    history: int | None = None
+    ttl_ms: int | None = None
+    max_value_size: int | None = None
+    max_bucket_size: int | None = None
+    storage: str | None = None
+    replicas: int | None = None
+    compression: bool | None = None
+    limit_marker_ttl_ms: int | None = None
+    metadata: Mapping[str, str] | None = None
+    placement: Mapping[str, Any] | None = None
+    republish: Mapping[str, Any] | None = None
+    mirror: Mapping[str, Any] | None = None
+    sources: tuple[Mapping[str, Any], ...] | None = None
+
+    @classmethod
+    def keys(cls) -> tuple[str, ...]:
+        """Return the names of all options, ``bucket`` first."""
+        return tuple(field.name for field in fields(cls))
+
+    @classmethod
+    def parse(cls, config: Mapping[str, Any] | BucketConfig) -> BucketConfig:
+        """Return ``config`` checked and normalized.
+
+        Raises ``MissingRequiredKey`` without ``bucket``, ``UnknownConfigKey`` for an option that is none,
+        ``InvalidName`` for a bad name and ``UsageError`` for a value of the wrong type or out of range.
+        """
+        if isinstance(config, BucketConfig):
+            config = config.given()
+        if not isinstance(config, Mapping):
+            message = f"A bucket's configuration is a mapping, not {type(config).__name__}."
+            raise UsageError(message)
+        for key in config:
+            if key not in cls.__slots__:
+                raise UnknownConfigKey(_unknown(key, cls.keys()), key=key)
+        if config.get("bucket") is None:
+            raise MissingRequiredKey('A bucket\'s configuration needs its name under "bucket".', key="bucket")
+        checked: dict[str, Any] = {"bucket": check_name(config["bucket"])}
+        for key, value in config.items():
+            if key == "bucket":
+                continue
+            if value is None:
+                value = _CLEARED.get(key)  # noqa: PLW2901 - "no description" is said to the server as an empty one
+            if value is not None:
+                checked[key] = _RULES[key](key, value)
+        return cls(**checked)
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that were given, the bucket's name among them."""
+        values = {name: getattr(self, name) for name in self.keys()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class BucketStatus:
+    """A bucket's configuration as the server applied it, with its counters.
+
+    ``description`` is None when unset, ``ttl_ms`` and ``limit_marker_ttl_ms`` 0 when none, sizes -1 when unlimited.
+    ``values`` counts live entries: neither markers nor older revisions. ``bytes`` is the stored size.
+    """
+
+    bucket: str
+    description: str | None
+    history: int
+    ttl_ms: int
+    max_value_size: int
+    max_bucket_size: int
+    storage: str
+    replicas: int
+    compression: bool
+    limit_marker_ttl_ms: int
+    metadata: Mapping[str, str]
+    placement: Mapping[str, Any] | None
+    republish: Mapping[str, Any] | None
+    mirror: Mapping[str, Any] | None
+    sources: tuple[Mapping[str, Any], ...]
+    values: int
+    bytes: int
+
+
+_CLEARED: dict[str, Any] = {"description": ""}
+
+
+def _unknown(key: object, known: tuple[str, ...]) -> str:
+    from difflib import get_close_matches  # noqa: PLC0415 - only a mistake pays for it
+
+    close = get_close_matches(str(key), known, n=1)
+    return f"{key!r} is not an option of a bucket." + (f" Did you mean {close[0]!r}?" if close else "")
+
+
+def _wrong(key: str, wanted: str, value: object) -> UsageError:
+    return UsageError(f"{key} is {wanted}, not {value!r}.")
+
+
+def _integer(low: int, high: int | None, wanted: str) -> Any:
+    def check(key: str, value: object) -> int:
+        # A bool is an int to Python, and never meant as one here.
+        if type(value) is not int or value < low or (high is not None and value > high):
+            raise _wrong(key, wanted, value)
+        return value
+
+    return check
+
+
+def _size(key: str, value: object) -> int:
+    # 0 would mean "unlimited" to the server, which is not what someone who writes 0 expects to read back.
+    if type(value) is not int or (value < 1 and value != -1):
+        raise _wrong(key, "a number of bytes above 0, or -1 for no limit", value)
+    return value
+
+
+def _text(key: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise _wrong(key, "a string", value)
+    return value
+
+
+def _flag(key: str, value: object) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong(key, "True or False", value)
+    return value
+
+
+def _storage(key: str, value: object) -> str:
+    if value not in ("file", "memory"):
+        raise _wrong(key, '"file" or "memory"', value)
+    return str(value)
+
+
+def _metadata(key: str, value: object) -> Mapping[str, str]:
+    if not isinstance(value, Mapping) or not all(isinstance(part, str) for item in value.items() for part in item):
+        raise _wrong(key, "a mapping of strings to strings", value)
+    return dict(value)
+
+
+def _closed(required: tuple[str, ...], optional: tuple[str, ...]) -> Any:
+    known = required + optional
+
+    def check(key: str, value: object) -> Mapping[str, Any]:
+        if not isinstance(value, Mapping):
+            raise _wrong(key, f"a mapping with {', '.join(known)}", value)
+        for inner in value:
+            if inner not in known:
+                raise UnknownConfigKey(f"{key}: {_unknown(inner, known)}", key=f"{key}.{inner}")
+        for inner in required:
+            if value.get(inner) is None:
+                raise MissingRequiredKey(f"{key} needs {inner!r}.", key=f"{key}.{inner}")
+        return {inner: _INNER[inner](f"{key}.{inner}", part) for inner, part in value.items() if part is not None}
+
+    return check
+
+
+def _tags(key: str, value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, list | tuple) or not all(isinstance(tag, str) for tag in value):
+        raise _wrong(key, "a list of strings", value)
+    return tuple(value)
+
+
+def _inner_name(_key: str, value: object) -> str:
+    return check_name(value)
+
+
+_INNER: dict[str, Any] = {
+    "cluster": _text,
+    "tags": _tags,
+    "source": _text,
+    "destination": _text,
+    "headers_only": _flag,
+    "bucket": _inner_name,
+    "domain": _text,
+}
+_origin_mapping = _closed(("bucket",), ("domain",))
+
+
+def _origin(key: str, value: object) -> Mapping[str, Any]:
+    if isinstance(value, str):
+        return {"bucket": check_name(value)}
+    return _origin_mapping(key, value)  # type: ignore[no-any-return]
+
+
+def _origins(key: str, value: object) -> tuple[Mapping[str, Any], ...]:
+    if not isinstance(value, list | tuple):
+        raise _wrong(key, "a list of buckets", value)
+    return tuple(_origin(f"{key}[{position}]", item) for position, item in enumerate(value))
+
+
+_RULES: dict[str, Any] = {
+    "description": _text,
+    "history": _integer(1, MAX_HISTORY, f"a whole number from 1 to {MAX_HISTORY}"),
+    "ttl_ms": _integer(0, None, "whole milliseconds, 0 for none"),
+    "max_value_size": _size,
+    "max_bucket_size": _size,
+    "storage": _storage,
+    "replicas": _integer(1, 5, "a whole number from 1 to 5"),
+    "compression": _flag,
+    "limit_marker_ttl_ms": _integer(0, None, "whole milliseconds, 0 for none"),
+    "metadata": _metadata,
+    "placement": _closed((), ("cluster", "tags")),
+    "republish": _closed(("destination",), ("source", "headers_only")),
+    "mirror": _origin,
+    "sources": _origins,
+}

@@ -1,0 +1,82 @@
+# Needs only Python 3.11+, make and a network: every target makes the .venv it runs in. `make help` lists them.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+# What to hand on to pytest, to the matrix or to the benchmarks: make test ARGS="-k bucket -x"
+ARGS   ?=
+# What the tools look at: these directories, as far as they exist.
+CODE   := $(wildcard django_natskv tests example_project benchmarks)
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test coverage lint format types layers matrix bench docs build clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.demo  ## walk through the real thing on a real server, then serve the example (ONCE=1: only the walk)
+	@$(BIN)/python -m example_project.demo $(if $(ONCE),--once)
+
+test: $(VENV)/.dev  ## run the whole test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+coverage: $(VENV)/.dev  ## run the whole test suite and report the branches that no test takes
+	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)
+
+lint: $(VENV)/.dev  ## check style and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+format: $(VENV)/.dev  ## repair style and format
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+types: $(VENV)/.dev  ## check the types
+	@$(BIN)/mypy $(CODE)
+
+layers: $(VENV)/.dev  ## check who imports whom
+	@$(BIN)/lint-imports --no-logo
+
+matrix: $(VENV)/.dev  ## run the tests on each Python, Django and nats-server (ARGS=--corners: the oldest and the newest)
+	@$(BIN)/python -m tests.matrix $(ARGS)
+
+bench: $(VENV)/.bench  ## measure, beside Django's Redis cache
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+docs: $(VENV)/.docs  ## build the documentation into docs/_build
+	@$(BIN)/sphinx-build -W --keep-going -q docs docs/_build
+	@echo "docs/_build/index.html"
+
+build: $(VENV)/.dev  ## build the wheel and the source distribution into dist
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+
+clean:  ## remove everything that the targets made
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* build dist docs/_build
+
+# One environment; a stamp for each set of extras, older than pyproject.toml when there is something to install.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "django-natskv needs Python 3.11 or later; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+define install
+	@echo "Installing into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --editable '.[$(1)]'
+	@touch $@
+endef
+
+$(VENV)/.demo: pyproject.toml | $(BIN)/python
+	$(call install,embedded$(comma)flags)
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(call install,dev)
+
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	$(call install,test$(comma)bench)
+
+$(VENV)/.docs: pyproject.toml | $(BIN)/python
+	$(call install,docs)
+
+comma := ,

@@ -1,0 +1,311 @@
+"""The operations of a bucket, written once for both faces.
+
+Owns what an operation means: markers, absence, guards, completeness. Knows nothing of how it is waited for: each is
+an operation that a runner drives, in the caller's thread, where keys are checked and values coded too.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from django_natskv.exceptions import CodecError, InvalidTTL, UsageError, WrongRevision
+from django_natskv.kv._nats.client import Inbox
+from django_natskv.kv._nats.config import BucketInfo
+from django_natskv.kv._nats.errors import wrong_revision
+from django_natskv.kv._nats.exchange import Pause
+from django_natskv.kv._nats.messages import OPERATION, Stored, from_delivery
+from django_natskv.kv._nats.verbs import MAX_MATCHES, Wire
+from django_natskv.kv._nats.writes import Writer
+from django_natskv.kv.codecs import Codec
+from django_natskv.kv.driver import Operation
+from django_natskv.kv.entries import MAX_HISTORY, Entry
+from django_natskv.kv.entries import Operation as Did
+from django_natskv.kv.names import check_key, check_patterns, disjoint, matcher
+
+BATCH = 2_000  # deliveries asked for at once: bounded, so that a slow reader is never cut off (F23)
+INACTIVE = 10  # seconds after which the server lets go of a consumer that nobody deleted
+_AT_ONCE = 256  # requests sent side by side
+_TRIES = 5  # of a create over a marker that keeps changing
+_QUIET_ROUNDS = 25  # checks without anything new, 10 ms apart, after which a replay is over whatever the count says
+_MS = 1_000
+_NS = 1_000_000_000
+
+
+class Core:
+    """The operations of one bucket with one codec."""
+
+    def __init__(self, wire: Wire, info: BucketInfo, codec: Codec) -> None:
+        self.wire = wire
+        self.info = info
+        self.codec = codec
+        self.name = info.bucket
+        self.prefix = f"$KV.{info.origin}."
+        self._writer = Writer(wire)
+
+    # --- reading ---
+
+    def get(self, key: str, revision: int | None) -> Operation[Entry | None]:
+        """See ``Bucket.get``."""
+        subject = self.prefix + check_key(key)
+        if revision is None:
+            stored = yield from self.wire.last(self.info, subject, self._what("reading", key))
+            return None if stored is None or stored.operation is not Did.PUT else self.entry(stored)
+        check_revision(revision)
+        stored = yield from self.wire.at(self.info, revision, self._what("reading", key))
+        return None if stored is None or stored.subject != subject else self.entry(stored)
+
+    def get_many(self, keys: Iterable[str]) -> Operation[dict[str, Entry]]:
+        """See ``Bucket.get_many``."""
+        if isinstance(keys, str):
+            message = "get_many takes several keys: pass a list of them, or call get."
+            raise UsageError(message)
+        subjects = [self.prefix + key for key in dict.fromkeys(check_key(key) for key in keys)]
+        what = f"reading {len(subjects):,} keys in bucket {self.name!r}"
+        read = self._many_direct if self.info.direct else self._many_of_leader
+        found: dict[str, Stored] = {}
+        for chunk in _chunks(subjects, self.wire.client.max_payload):
+            yield from read(chunk, found, what)
+        ordered = (found[subject] for subject in subjects if subject in found)
+        return {self.key(stored): self.entry(stored) for stored in ordered if stored.operation is Did.PUT}
+
+    def _many_direct(self, subjects: list[str], found: dict[str, Stored], what: str) -> Operation[None]:
+        while subjects:
+            stored, left = yield from self.wire.many(self.info, {"multi_last": subjects}, what)
+            found.update((each.subject, each) for each in stored)
+            if not left or not stored:
+                return
+            subjects = [subject for subject in subjects if subject not in found]
+
+    def _many_of_leader(self, subjects: list[str], found: dict[str, Stored], what: str) -> Operation[None]:
+        for start in range(0, len(subjects), _AT_ONCE):
+            queries = [{"last_by_subj": subject} for subject in subjects[start : start + _AT_ONCE]]
+            stored = yield from self.wire.each_of_leader(self.name, queries, what)
+            found.update((each.subject, each) for each in stored if each is not None)
+
+    def history(self, key: str) -> Operation[list[Entry]]:
+        """See ``Bucket.history``."""
+        subject = self.prefix + check_key(key)
+        what = self._what("reading the history of", key)
+        revisions: list[Stored] = []
+        following = 1
+        while True:
+            query = {"seq": following, "next_by_subj": subject}
+            if self.info.direct:
+                found, left = yield from self.wire.many(self.info, {**query, "batch": MAX_HISTORY}, what)
+            else:
+                one = yield from self.wire.by_leader(self.name, query, what)
+                found, left = ([one], 1) if one else ([], 0)
+            revisions.extend(found)
+            if not left or not found:
+                break
+            following = found[-1].revision + 1
+        newest = len(revisions) - 1
+        return [self.entry(stored, newest - position) for position, stored in enumerate(revisions)]
+
+    def keys(self, patterns: object) -> Operation[list[str]]:
+        """See ``Bucket.keys``."""
+        live: dict[str, None] = {}
+
+        def take(stored: Stored) -> None:
+            key = self.key(stored)
+            if stored.operation is Did.PUT:
+                live[key] = None
+            else:
+                live.pop(key, None)
+
+        checked = (">",) if patterns is None else check_patterns(patterns)
+        yield from self.replay(take, checked, f"listing the keys of bucket {self.name!r}")
+        wanted = matcher(checked)
+        return [key for key in live if wanted(key)]
+
+    def count(self) -> Operation[int]:
+        """Return the number of live keys."""
+        return len((yield from self.keys(None)))
+
+    # --- writing ---
+
+    def put(self, key: str, value: Any) -> Operation[int]:
+        """See ``Bucket.put``."""
+        check_key(key)
+        return (yield from self._write(key, self.encode(key, value), {}, self._what("putting", key)))
+
+    def create(self, key: str, value: Any, ttl_ms: int | None) -> Operation[int]:
+        """See ``Bucket.create``."""
+        check_key(key)
+        headers = _ttl(ttl_ms)
+        data = self.encode(key, value)
+        what = self._what("creating", key)
+        expected = 0
+        for _ in range(_TRIES):
+            try:
+                return (yield from self._write(key, data, headers, what, expected))
+            except WrongRevision:
+                stored = yield from self.wire.last_of_leader(self.info.origin, self.prefix + key, what)
+                if stored is not None and stored.operation is Did.PUT:
+                    raise
+                # A marker counts as a revision: what stands there must be named to be written over (F17).
+                expected = 0 if stored is None else stored.revision
+        raise wrong_revision(what, self.name, key)
+
+    def update(self, key: str, value: Any, revision: int) -> Operation[int]:
+        """See ``Bucket.update``."""
+        check_key(key)
+        check_revision(revision, required=True)
+        return (yield from self._write(key, self.encode(key, value), {}, self._what("updating", key), revision))
+
+    def delete(self, key: str, revision: int | None) -> Operation[None]:
+        """See ``Bucket.delete``."""
+        check_key(key)
+        check_revision(revision)
+        yield from self._write(key, b"", {OPERATION: "DEL"}, self._what("deleting", key), revision)
+
+    def purge(self, key: str, revision: int | None, marker_ttl_ms: int | None) -> Operation[None]:
+        """See ``Bucket.purge``."""
+        check_key(key)
+        check_revision(revision)
+        headers = {OPERATION: "PURGE", "Nats-Rollup": "sub", **_ttl(marker_ttl_ms)}
+        yield from self._write(key, b"", headers, self._what("purging", key), revision)
+
+    def purge_deletes(self) -> Operation[None]:
+        """See ``Bucket.purge_deletes``."""
+        markers: dict[str, int] = {}
+
+        def take(stored: Stored) -> None:
+            if stored.operation is Did.PUT:
+                markers.pop(stored.subject, None)
+            else:
+                markers[stored.subject] = stored.revision
+
+        yield from self.replay(take, (">",), f"looking for tombstones in bucket {self.name!r}")
+        # Up to the marker's own revision: a key that was written again meanwhile keeps its new value.
+        found = list(markers.items())
+        for start in range(0, len(found), _AT_ONCE):
+            yield from self.wire.purge_up_to(self.name, found[start : start + _AT_ONCE])
+
+    def _write(
+        self, key: str, data: bytes, headers: dict[str, str], what: str, expected: int | None = None
+    ) -> Operation[int]:
+        return self._writer.write(self.info, key, data, headers, what=what, expected=expected)
+
+    # --- the whole bucket ---
+
+    def replay(self, take: Callable[[Stored], None], patterns: Sequence[str], what: str) -> Operation[None]:
+        """Give ``take`` the newest revision, without its value, of every key under ``patterns``, markers included.
+
+        Nothing that was there throughout is missed: the end of the deliveries is held against the server's count of
+        keys, because a key that moves on meanwhile can make "nothing pending" true too early.
+        """
+        filters = [self.prefix + pattern for pattern in disjoint(patterns)]
+        name = f"natskv-{secrets.token_hex(8)}"
+        config = {
+            "name": name,
+            "deliver_policy": "last_per_subject",
+            "ack_policy": "none",
+            "headers_only": True,
+            "filter_subjects": filters,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "inactive_threshold": INACTIVE * _NS,
+        }
+        inbox = Inbox(self.wire.client)
+        yield from self.wire.create_consumer(self.name, config, what)
+        try:
+            yield from self._drain(name, inbox, take, filters, what)
+        except BaseException:
+            # Nothing may be awaited while the operation is being given up.
+            self.wire.drop_consumer(self.name, name)
+            raise
+        finally:
+            inbox.close()
+        yield from self.wire.delete_consumer(self.name, name, what)
+
+    def _drain(
+        self, name: str, inbox: Inbox, take: Callable[[Stored], None], filters: list[str], what: str
+    ) -> Operation[None]:
+        seen: set[str] = set()
+        quiet = 0
+        options = {"batch": BATCH, "no_wait": True}
+        while quiet < _QUIET_ROUNDS:
+            replies = yield self.wire.pull(self.name, name, inbox, options, what)
+            deliveries = [from_delivery(reply) for reply in replies if reply.reply]
+            for stored in deliveries:
+                seen.add(stored.subject)
+                take(stored)
+            if deliveries and deliveries[-1].pending:
+                continue
+            if len(seen) >= (yield from self.wire.count_under(self.info, filters, what)):
+                return
+            quiet = 0 if deliveries else quiet + 1
+            yield Pause(self.wire.client, 0.01, what)
+
+    # --- values ---
+
+    def key(self, stored: Stored) -> str:
+        """Return the key of a stored revision."""
+        return stored.subject[len(self.prefix) :]
+
+    def entry(self, stored: Stored, delta: int | None = None) -> Entry:
+        """Return the entry of a stored revision; ``CodecError`` when its bytes do not decode."""
+        key = self.key(stored)
+        operation = stored.operation
+        value = self.decode(key, stored.data) if operation is Did.PUT else None
+        return Entry(self.name, key, value, stored.revision, stored.created, operation, delta)
+
+    def encode(self, key: str, value: Any) -> bytes:
+        """Return the bytes for ``value``; ``CodecError``."""
+        try:
+            data = self.codec.encode(value)
+        except Exception as error:
+            message = f"The value for {key!r} in bucket {self.name!r} cannot be encoded ({type(error).__name__})."
+            raise CodecError(message, bucket=self.name, key=key) from error
+        if not isinstance(data, bytes):
+            message = f"The codec of bucket {self.name!r} gave {type(data).__name__} for {key!r}, and must give bytes."
+            raise CodecError(message, bucket=self.name, key=key)
+        return data
+
+    def decode(self, key: str, data: bytes) -> Any:
+        """Return the value of ``data``; ``CodecError``."""
+        try:
+            return self.codec.decode(data)
+        except Exception as error:
+            message = f"What is stored under {key!r} in bucket {self.name!r} cannot be decoded ({type(error).__name__})."
+            raise CodecError(message, bucket=self.name, key=key) from error
+
+    def _what(self, doing: str, key: str) -> str:
+        return f"{doing} {key!r} in bucket {self.name!r}"
+
+
+def check_revision(revision: object, *, required: bool = False) -> None:
+    """Raise ``UsageError`` unless ``revision`` can be the number of a revision, or is None where that is allowed."""
+    if revision is None and not required:
+        return
+    if type(revision) is not int or revision < 1:
+        message = f"A revision is a whole number from 1, not {revision!r}."
+        raise UsageError(message)
+
+
+def _ttl(ttl_ms: object) -> dict[str, str]:
+    if ttl_ms is None:
+        return {}
+    if type(ttl_ms) is not int or ttl_ms < _MS:
+        message = f"A time to live is whole milliseconds, at least 1,000, not {ttl_ms!r}."
+        raise InvalidTTL(message, ttl_ms=ttl_ms)
+    # The server counts whole seconds (F14); rounded up, an entry lives at least as long as was asked.
+    return {"Nats-TTL": f"{-(-ttl_ms // _MS)}s"}
+
+
+def _chunks(subjects: list[str], max_payload: int) -> Iterable[list[str]]:
+    """Cut ``subjects`` into lists that one request can ask for."""
+    chunk: list[str] = []
+    size = 0
+    for subject in subjects:
+        length = len(subject) + 4  # quotes, comma, space
+        if chunk and (len(chunk) == MAX_MATCHES or size + length > max_payload - 1024):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(subject)
+        size += length
+    if chunk:
+        yield chunk

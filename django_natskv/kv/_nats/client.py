@@ -1,0 +1,426 @@
+"""The connection to the server: one nats-py client at a time, its replacement, and the requests in flight on it.
+
+Owns the life of the connection and the lean request path. Knows nothing of buckets: subjects and bytes go out,
+replies come back.
+
+nats-py is used for connecting, publishing and subscribing only, and never left to reconnect by itself: a client that
+lost its connection is thrown away and a new one made (ADR 0005). Its own reconnection closes for good after some
+errors (F9), may send later what was published meanwhile (F10) and comes back late (F11).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import random
+import secrets
+from collections.abc import Callable, Coroutine
+from enum import StrEnum
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from nats.aio.client import Client as NatsClient
+
+from django_natskv.exceptions import (
+    AuthInvalid,
+    ConnectFailed,
+    NotConnected,
+    OperationalError,
+    PermissionsViolation,
+    ValueTooLarge,
+)
+from django_natskv.kv._nats.dial import Dialled, dial, parse_violation, refused
+from django_natskv.kv._nats.exchange import ConnectionLost, Exchange
+from django_natskv.kv.driver import Driver
+from django_natskv.kv.settings import ConnectionSettings
+
+logger = logging.getLogger("django_natskv.connection")
+
+PATIENCE = 0.5  # seconds that a request which may be repeated waits for a lost connection to come back
+HEADROOM = 512  # bytes of a message that are neither value nor header, with room to spare
+
+Listener = Callable[[str, OperationalError | None], None]
+
+
+class State(StrEnum):
+    """Where a connection stands now."""
+
+    IDLE = "idle"  # never used, or given up: the next request connects
+    CONNECTING = "connecting"  # the first attempt: requests wait for its outcome
+    CONNECTED = "connected"
+    DISCONNECTED = "disconnected"  # coming back in the background: requests fail at once
+    CLOSED = "closed"
+
+
+class Client:
+    """One connection, made on first use and restored whenever it is lost, until ``close()``.
+
+    ``listener`` is told of each change of state, with the error that led to it; it is called on the loop's thread and
+    must neither block nor raise. ``resolve`` is asked before each round of attempts for the settings to use.
+    """
+
+    def __init__(
+        self,
+        settings: ConnectionSettings,
+        *,
+        role: str = "requests",
+        resolve: Callable[[ConnectionSettings], ConnectionSettings] | None = None,
+        listener: Listener | None = None,
+    ) -> None:
+        self.settings = settings
+        self._resolve = resolve
+        self._listener = listener
+        self.driver = Driver(f"natskv-{role}", on_fork=self._after_fork)
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self.state = State.IDLE
+        self.last_error: OperationalError | None = None
+        self._dialled: Dialled | None = None
+        self._tokens = itertools.count(1)
+        self._in_flight: dict[str, Exchange] = {}
+        self._waiting: list[Exchange] = []
+        self._prefix = ""
+        self._supervisor: asyncio.Task[None] | None = None
+        self._wake: asyncio.Event | None = None
+        self._discovered: dict[str, None] = {}
+        # Random in each process: with the same ids in two, the server would drop the writes of one as repetitions.
+        self._origin = secrets.token_hex(6)
+        self._ids = itertools.count(1)
+        self.generation = 0  # how many times a connection was made
+        self.max_payload = 2**20
+
+    def _after_fork(self) -> Any:
+        kept = (self._dialled, self._supervisor, self._in_flight, self._waiting)
+        if self._dialled is not None:
+            self._dialled.cut_off()
+        self._fresh()
+        return kept
+
+    # --- called from any thread ---
+
+    def submit(self, exchange: Exchange) -> None:
+        """Send a request as soon as the loop turns."""
+        self.driver.post(partial(self._admit, exchange))
+
+    def new_id(self) -> str:
+        """Return an id that no other write anywhere has."""
+        return f"{self._origin}.{next(self._ids)}"
+
+    def forget(self, exchange: Exchange) -> None:
+        """Stop waiting for the reply to a request."""
+        self.driver.mention(partial(self._forget, exchange))
+
+    def later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Have ``callback()`` called on the loop's thread after ``seconds``."""
+        self.driver.post(lambda: asyncio.get_running_loop().call_later(seconds, callback) and None)
+
+    def close(self) -> None:
+        """Close the connection and end its thread. Requests in flight fail; a later request connects anew."""
+        self.driver.stop(self._shut)
+        self._fresh()
+
+    # --- on the loop's thread ---
+
+    def _admit(self, exchange: Exchange) -> None:
+        if exchange.over:
+            return
+        if self.state is State.CONNECTED:
+            self._send(exchange)
+            return
+        if self.state is State.IDLE:
+            self._enter(State.CONNECTING, None)
+            self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
+        if self.state is State.CONNECTING:
+            self._waiting.append(exchange)
+        elif exchange.patient:
+            self._waiting.append(exchange)
+            asyncio.get_running_loop().call_later(PATIENCE, exchange.finish, self._unavailable(exchange))
+            self._hurry()
+        else:
+            exchange.finish(self._unavailable(exchange))
+            self._hurry()
+
+    def _send(self, exchange: Exchange) -> None:
+        client = self.nats
+        size = len(exchange.payload)
+        if exchange.headers or size + HEADROOM > self.max_payload:
+            # The server closes the connection for a message whose headers and payload exceed the limit (F9).
+            size += sum(len(name) + len(value) + 4 for name, value in (exchange.headers or {}).items()) + 12
+            if size > self.max_payload:
+                exchange.finish(too_large(exchange.what, size, self.max_payload))
+                return
+        exchange.token = str(next(self._tokens))
+        exchange.sent = True
+        self._in_flight[exchange.token] = exchange
+        try:
+            reply = exchange.inbox.attach(exchange) if exchange.inbox else self._prefix + exchange.token
+            run_through(client.publish(exchange.subject, exchange.payload, reply, exchange.headers))
+        except Exception as error:  # noqa: BLE001 - whatever nats-py refuses, this request fails and no other
+            self._in_flight.pop(exchange.token, None)
+            exchange.sent = False
+            reason = str(error) or type(error).__name__
+            exchange.finish(NotConnected(f"The connection is not usable, {exchange.what} was not sent: {reason}."))
+
+    @property
+    def nats(self) -> NatsClient:
+        """The nats-py client in use; ``NotConnected`` when there is none. On the loop's thread."""
+        if self._dialled is None:
+            message = "The connection is down."
+            raise NotConnected(message)
+        return self._dialled.client
+
+    def new_inbox(self) -> str:
+        """Return a new reply address under the configured prefix."""
+        return f"{self._prefix.rpartition('.')[0].rpartition('.')[0]}.{secrets.token_hex(8)}"
+
+    def _receive(self, message: Any) -> None:
+        exchange = self._in_flight.get(message.subject[len(self._prefix) :])
+        if exchange is not None:
+            self.deliver(exchange, message)
+
+    def deliver(self, exchange: Exchange, message: Any) -> None:
+        """Give a reply to its exchange, and let go of it when that was the last."""
+        exchange.receive(message)
+        if exchange.over:
+            self._in_flight.pop(exchange.token, None)
+
+    def _forget(self, exchange: Exchange) -> None:
+        if self._in_flight.get(exchange.token) is exchange:
+            del self._in_flight[exchange.token]
+        with contextlib.suppress(ValueError):
+            self._waiting.remove(exchange)
+
+    def _unavailable(self, exchange: Exchange) -> OperationalError:
+        error = self.last_error
+        if self.generation == 0 and error is not None:
+            # Never connected yet: the reason is the news.
+            return type(error)(str(error), **error.__dict__)
+        if isinstance(error, AuthInvalid):
+            return AuthInvalid(str(error), reason=error.reason)
+        because = f" {error}" if error is not None else ""
+        return NotConnected(f"The connection is down and being restored; {exchange.what} was not sent.{because}")
+
+    def _enter(self, state: State, error: OperationalError | None) -> None:
+        self.state = state
+        self.last_error = error
+        if self._listener is not None:
+            self._listener(state.value, error)
+
+    def _hurry(self) -> None:
+        if self._wake is not None:
+            self._wake.set()
+
+    # --- the life of the connection ---
+
+    async def _supervise(self) -> None:
+        """Connect, wait until the connection is lost, and begin again: for ever, or as often as RECONNECT allows."""
+        self._wake = asyncio.Event()
+        failures = 0
+        while True:
+            try:
+                lost = await self._connect()
+            except OperationalError as error:
+                failures += 1
+                self._enter(State.DISCONNECTED, error)
+                self._fail_waiting()
+                if 0 <= self.settings.reconnect.max < failures:
+                    self._enter(State.IDLE, error)
+                    return
+                await self._back_off(failures)
+            else:
+                failures = 0
+                error = await lost
+                self._lose(error)
+
+    async def _connect(self) -> asyncio.Future[OperationalError]:
+        settings = self.settings
+        if self._resolve is not None:
+            settings = await asyncio.get_running_loop().run_in_executor(None, self._resolve, settings)
+        dialled = await self._dial_any(settings)
+        lost: asyncio.Future[OperationalError] = asyncio.get_running_loop().create_future()
+        try:
+            self._prefix = await self._open_prefix(dialled, settings)
+        except BaseException:
+            await dialled.close()
+            raise
+        dialled.on_error = partial(self._on_error, lost)
+        dialled.on_closed = partial(self._on_closed, dialled, lost)
+        if dialled.closed:
+            message = "The server closed the connection as soon as it was made."
+            raise ConnectFailed(message)
+        self._dialled = dialled
+        self.max_payload = dialled.client.max_payload
+        self._discovered.update(dict.fromkeys(server.netloc for server in dialled.client.discovered_servers))
+        self.generation += 1
+        self._enter(State.CONNECTED, None)
+        waiting, self._waiting = self._waiting, []
+        for exchange in waiting:
+            self._admit(exchange)
+        return lost
+
+    async def _dial_any(self, settings: ConnectionSettings) -> Dialled:
+        """Try each known server once, in random order, until one takes us."""
+        known = {urlsplit(server).netloc: server for server in settings.servers}
+        scheme = urlsplit(settings.servers[0]).scheme
+        for netloc in self._discovered:
+            known.setdefault(netloc, f"{scheme}://{netloc}")
+        servers = list(known.values())
+        random.shuffle(servers)
+        errors: list[OperationalError] = []
+        for server in servers:
+            try:
+                return await dial(server, settings)
+            except OperationalError as error:
+                errors.append(error)
+        # A refusal tells more than a silence.
+        raise next((error for error in errors if isinstance(error, AuthInvalid)), errors[0])
+
+    async def _open_prefix(self, dialled: Dialled, settings: ConnectionSettings) -> str:
+        root = f"{settings.inbox_prefix or '_INBOX'}.{secrets.token_hex(8)}"
+        await dialled.client.subscribe(f"{root}.*", future=Sink(self._receive))  # type: ignore[arg-type]
+        try:
+            await asyncio.wait_for(dialled.client.flush(), settings.connect_timeout)
+        except Exception as error:
+            if not dialled.violations:
+                message = f"The server did not answer after connecting: {str(error) or type(error).__name__}."
+                raise ConnectFailed(message) from None
+        if dialled.violations:
+            raise refused(dialled.violations[0], f"{settings.inbox_prefix or '_INBOX'}.>")
+        return f"{root}."
+
+    async def _back_off(self, failures: int) -> None:
+        """Wait, longer after each failure and with jitter; a request that comes meanwhile shortens it."""
+        reconnect = self.settings.reconnect
+        ceiling = min(reconnect.max_wait, reconnect.wait * 2 ** min(failures - 1, 16))
+        delay = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter, not a secret
+        floor = min(delay, reconnect.wait * random.uniform(0.5, 1))  # noqa: S311
+        assert self._wake is not None  # noqa: S101 - set by _supervise
+        await asyncio.sleep(floor)
+        self._wake.clear()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), delay - floor)
+
+    def _lose(self, error: OperationalError) -> None:
+        """Fail what is in flight, as what it is: lost reads and writes are told apart by the operation."""
+        self._dialled = None
+        self._enter(State.DISCONNECTED, error)
+        in_flight, self._in_flight = self._in_flight, {}
+        for exchange in in_flight.values():
+            exchange.finish(ConnectionLost(f"The connection was lost during {exchange.what}."))
+
+    def _fail_waiting(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for exchange in waiting:
+            exchange.finish(self._unavailable(exchange))
+
+    async def _on_error(self, lost: asyncio.Future[OperationalError], error: Exception) -> None:
+        violation = parse_violation(str(error))
+        if violation is None:
+            logger.debug("nats-py reports: %s", error)
+            return
+        action, subject = violation
+        matching = [e for e in self._in_flight.values() if action == "publish" and e.subject.lower() == subject]
+        for exchange in matching:
+            self._in_flight.pop(exchange.token, None)
+            exchange.finish(refused(violation, exchange.subject))
+        if action == "subscription" and self._prefix.lower().startswith(subject.removesuffix("*")) and not lost.done():
+            # The permission to hear replies was taken away: nothing can be answered on this connection any more.
+            lost.set_result(refused(violation, f"{self._prefix}*"))
+        elif not matching:
+            logger.warning("The server refused to %s %s", action, subject)
+
+    async def _on_closed(self, dialled: Dialled, lost: asyncio.Future[OperationalError]) -> None:
+        if not lost.done():
+            reason = str(dialled.client.last_error or "the server closed the connection").removeprefix("nats: ")
+            lost.set_result(NotConnected(f"The connection was lost: {reason}."))
+
+    async def _shut(self) -> None:
+        """Close for good, on the loop's thread, as its last act."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+        dialled = self._dialled
+        self._lose(NotConnected("The connection was closed."))
+        self._fail_waiting()
+        if dialled is not None:
+            await dialled.close()
+        self._enter(State.CLOSED, None)
+
+
+class Inbox:
+    """A reply address of its own, for replies that keep the subject they were stored under. One exchange at a time."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._subject = ""
+        self._subscription: Any = None
+        self._generation = 0
+        self._exchange: Exchange | None = None
+
+    def attach(self, exchange: Exchange) -> str:
+        """Give what comes from now on to ``exchange``; return the address. On the loop's thread, connected."""
+        self._exchange = exchange
+        client = self._client
+        if self._generation != client.generation:
+            self._subject = client.new_inbox()
+            sink: Any = Sink(self._receive)
+            self._subscription = run_through(client.nats.subscribe(self._subject, future=sink))
+            self._generation = client.generation
+        return self._subject
+
+    def close(self) -> None:
+        """Stop listening. From any thread, safe to repeat."""
+        self._client.driver.mention(self._close)
+
+    def _receive(self, message: Any) -> None:
+        if self._exchange is not None and not self._exchange.over:
+            self._client.deliver(self._exchange, message)
+
+    def _close(self) -> None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None and self._generation == self._client.generation:
+            # A connection that is gone has taken the subscription with it.
+            with contextlib.suppress(Exception):
+                run_through(subscription.unsubscribe())
+        self._generation = 0
+
+
+class Sink:
+    """What nats-py takes for a future: called inline with each message, no queue and no task (F8: never raises)."""
+
+    __slots__ = ("_receive",)
+
+    def __init__(self, receive: Callable[[Any], None]) -> None:
+        self._receive = receive
+
+    def cancelled(self) -> bool:
+        """Tell nats-py to go on."""
+        return False
+
+    def set_result(self, message: Any) -> None:
+        """Take a message."""
+        try:
+            self._receive(message)
+        except Exception:
+            # An exception here would end nats-py's read loop without a sign.
+            logger.exception("A reply could not be handled")
+
+
+def run_through(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Run a coroutine that does not wait; a task for each request would cost more than the request."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    coroutine.close()
+    message = "nats-py waited where it should not"
+    raise NotConnected(message)
+
+
+def too_large(what: str, size: int, limit: int) -> ValueTooLarge:
+    """Return the error for a message over the server's limit."""
+    message = f"{what} would send {size:,} bytes and the server takes {limit:,} in one message. Nothing was sent."
+    return ValueTooLarge(message, size=size, limit=limit)

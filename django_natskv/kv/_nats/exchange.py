@@ -1,0 +1,217 @@
+"""One request in flight, and the other steps that an operation can wait for.
+
+Owns their states. Knows nothing of connecting: the client sends them and tells them what came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from django_natskv.exceptions import NotConnected, OperationTimedOut
+
+if TYPE_CHECKING:
+    from django_natskv.kv._nats.client import Client, Inbox
+
+
+class Reply(Protocol):
+    """A message from the server, as the verbs see it."""
+
+    data: bytes
+    headers: dict[str, str] | None
+    reply: str
+    subject: str
+
+
+class ConnectionLost(NotConnected):
+    """The connection went away while a request was in flight: it may have arrived, or not."""
+
+
+class Exchange:
+    """A request and its reply, or its many replies up to one without a body that carries a status.
+
+    ``what`` says in words what is tried, for errors; ``writes`` that a lost reply leaves the outcome open;
+    ``patient`` that it may wait a moment for a lost connection instead of failing at once.
+    """
+
+    renews = False
+    __slots__ = (
+        "_client", "_done", "deadline", "error", "headers", "inbox", "many", "over", "patient", "payload", "replies",
+        "sent", "subject", "token", "what", "writes",
+    )  # fmt: skip
+
+    def __init__(  # noqa: PLR0913 - the parts of a request
+        self,
+        client: Client,
+        subject: str,
+        payload: bytes = b"",
+        headers: dict[str, str] | None = None,
+        *,
+        what: str = "the request",
+        many: bool = False,
+        writes: bool = False,
+        patient: bool = False,
+        inbox: Inbox | None = None,
+    ) -> None:
+        self._client = client
+        self._done: Callable[[], None] | None = None
+        self.subject = subject
+        self.payload = payload
+        self.headers = headers
+        self.what = what
+        self.many = many
+        self.writes = writes
+        self.patient = patient
+        self.inbox = inbox
+        self.deadline = 0.0
+        self.token = ""
+        self.sent = False
+        self.over = False
+        self.error: Exception | None = None
+        self.replies: list[Any] = []
+
+    def begin(self, done: Callable[[], None]) -> None:
+        """Hand the request to the client."""
+        self._done = done
+        self._client.submit(self)
+
+    def receive(self, message: Any) -> None:
+        """Take a reply; called on the loop's thread, where nothing may escape (F8)."""
+        self.replies.append(message)
+        if not self.many or (message.headers is not None and "Status" in message.headers):
+            self.finish()
+
+    def finish(self, error: Exception | None = None) -> None:
+        """End the exchange, once."""
+        if not self.over:
+            self.over = True
+            self.error = error
+            if self._done is not None:
+                self._done()
+
+    def abandon(self) -> None:
+        """Forget the request: a reply that still comes is dropped."""
+        self.over = True
+        self._client.forget(self)
+
+    def result(self) -> Any:
+        """Return the reply, or the list of them; raise what went wrong."""
+        if not self.over:
+            self.abandon()
+            raise self._timed_out()
+        if self.error is not None:
+            # A fresh traceback for each waiter; the class and its data stay.
+            raise self.error
+        return self.replies if self.many else self.replies[0]
+
+    def _timed_out(self) -> Exception:
+        if not self.sent:
+            return NotConnected(f"No connection was made in time: {self.what} was not sent.")
+        if self.writes:
+            message = f"No answer came in time to {self.what}: it may have been applied. Read it to find out."
+            return OperationTimedOut(message, may_have_been_applied=True)
+        return OperationTimedOut(f"No answer came in time to {self.what}.")
+
+
+class Pull(Exchange):
+    """A request for at most ``batch`` deliveries, which ends early on a status of the server other than a heartbeat."""
+
+    renews = True  # each pull is progress of its own
+    __slots__ = ("batch", "count")
+
+    def __init__(self, client: Client, subject: str, payload: bytes, *, batch: int, inbox: Inbox, what: str) -> None:
+        super().__init__(client, subject, payload, what=what, many=True, inbox=inbox)
+        self.batch = batch
+        self.count = 0
+
+    def receive(self, message: Any) -> None:
+        """Take a delivery or a status."""
+        status = message.headers.get("Status") if message.headers is not None else None
+        if status == "100":
+            return
+        self.replies.append(message)
+        self.count += 1
+        if status is not None or self.count >= self.batch:
+            self.finish()
+
+
+class Together:
+    """Several steps at once. The result is the list of theirs; an error stands in it as a value."""
+
+    renews = True
+    __slots__ = ("_done", "_left", "_steps", "deadline")
+
+    def __init__(self, steps: Sequence[Any]) -> None:
+        self._steps = steps
+        self._left = len(steps)
+        self._done: Callable[[], None] | None = None
+        self.deadline = 0.0
+
+    def begin(self, done: Callable[[], None]) -> None:
+        """Begin all of them."""
+        self._done = done
+        if not self._steps:
+            done()
+        for step in self._steps:
+            step.deadline = self.deadline
+            step.begin(self._one_done)
+
+    def _one_done(self) -> None:
+        # Steps end on the loop's thread only, so this needs no lock.
+        self._left -= 1
+        if self._left == 0 and self._done is not None:
+            self._done()
+
+    def abandon(self) -> None:
+        """Abandon all of them."""
+        for step in self._steps:
+            step.abandon()
+
+    def result(self) -> list[Any]:
+        """Return the results in order, errors among them."""
+        return [_outcome(step) for step in self._steps]
+
+
+def _outcome(step: Any) -> Any:
+    try:
+        return step.result()
+    except Exception as error:  # noqa: BLE001 - handed to the operation, which decides
+        return error
+
+
+class Pause:
+    """Wait ``seconds`` before the next try of ``what``, of which nothing has been done so far."""
+
+    renews = False
+    __slots__ = ("_client", "_over", "_seconds", "_what", "deadline")
+
+    def __init__(self, client: Client, seconds: float, what: str) -> None:
+        self._client = client
+        self._seconds = seconds
+        self._what = what
+        self._over = False
+        self.deadline = 0.0
+
+    def begin(self, done: Callable[[], None]) -> None:
+        """Start the clock."""
+
+        def over() -> None:
+            self._over = True
+            done()
+
+        self._client.later(self._seconds, over)
+
+    def abandon(self) -> None:
+        """Nothing is held."""
+
+    def result(self) -> None:
+        """Return; ``OperationTimedOut`` when the operation has no time left."""
+        if not self._over:
+            message = f"No server took {self._what} in time: a replicated bucket may have no leader. It was not done."
+            raise OperationTimedOut(message)
+
+
+def in_doubt(what: str) -> OperationTimedOut:
+    """Return the error for a write of which nobody knows whether it was applied."""
+    message = f"The connection was lost during {what}: it may have been applied. Read it to find out."
+    return OperationTimedOut(message, may_have_been_applied=True)

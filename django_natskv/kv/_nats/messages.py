@@ -1,0 +1,92 @@
+"""Stored messages as they arrive: by direct read, by a leader's answer, and by delivery.
+
+Owns the parsing of headers, markers and delivery metadata. Knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import binascii
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from django_natskv.kv._nats.exchange import Reply
+from django_natskv.kv.entries import Operation
+
+OPERATION = "KV-Operation"
+MARKER_REASON = "Nats-Marker-Reason"
+MESSAGE_ID = "Nats-Msg-Id"
+_OPERATIONS = {"DEL": Operation.DELETE, "PURGE": Operation.PURGE}
+_NO_HEADERS: dict[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One revision as bytes. ``pending`` counts what follows it in a delivery, and is -1 for a read."""
+
+    subject: str
+    revision: int
+    created: datetime
+    headers: dict[str, str]
+    data: bytes
+    pending: int = -1
+    delivery: int = 0  # the number of this delivery in its consumer; a gap means that one was lost
+
+    @property
+    def operation(self) -> Operation:
+        """What the revision did; the server's own markers, of an expiry for instance, read as a purge."""
+        headers = self.headers
+        if OPERATION in headers:
+            return _OPERATIONS.get(headers[OPERATION], Operation.PUT)
+        return Operation.PURGE if MARKER_REASON in headers else Operation.PUT
+
+
+def from_direct(reply: Reply) -> Stored:
+    """Return the revision in a reply to a direct read."""
+    headers = reply.headers or _NO_HEADERS
+    return Stored(
+        headers["Nats-Subject"],
+        int(headers["Nats-Sequence"]),
+        datetime.fromisoformat(headers["Nats-Time-Stamp"]),
+        headers,
+        reply.data,
+    )
+
+
+def from_leader(message: dict[str, Any]) -> Stored:
+    """Return the revision in the leader's answer to a read."""
+    return Stored(
+        message["subject"],
+        message["seq"],
+        datetime.fromisoformat(message["time"]),
+        parse_headers(binascii.a2b_base64(message["hdrs"])) if message.get("hdrs") else _NO_HEADERS,
+        binascii.a2b_base64(message["data"]) if message.get("data") else b"",
+    )
+
+
+def from_delivery(message: Reply) -> Stored:
+    """Return the revision that a consumer delivered, with what its reply address says of it."""
+    revision, delivery, nanoseconds, pending = parse_metadata(message.reply)
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    created = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
+    return Stored(message.subject, revision, created, message.headers or _NO_HEADERS, message.data, pending, delivery)
+
+
+def parse_metadata(reply: str) -> tuple[int, int, int, int]:
+    """Return revision, delivery number, time (ns) and pending count of a delivery.
+
+    The address has 9 words, or from 11 with domain and account in front and perhaps one more behind (F7).
+    """
+    words = reply.split(".")
+    start = 5 if len(words) < 11 else 7  # noqa: PLR2004 - the two forms of the address
+    return int(words[start]), int(words[start + 1]), int(words[start + 2]), int(words[start + 3])
+
+
+def parse_headers(block: bytes) -> dict[str, str]:
+    """Return the headers of a stored message."""
+    headers: dict[str, str] = {}
+    for line in block.decode("utf-8", "replace").split("\r\n")[1:]:
+        name, separator, value = line.partition(":")
+        if separator:
+            headers[name.strip()] = value.strip()
+    return headers

@@ -1,0 +1,268 @@
+"""A dozen byte-level verbs over a connection, each an operation that a runner drives.
+
+Owns the server's API: subjects, requests, answers, and which requests may be sent again. Knows nothing of codecs,
+markers' meaning or values.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from django_natskv.exceptions import (
+    BucketNotFound,
+    ConnectFailed,
+    JetStreamApiError,
+)
+from django_natskv.kv._nats.client import Client, Inbox
+from django_natskv.kv._nats.config import STREAM_PREFIX, BucketInfo
+from django_natskv.kv._nats.errors import CONSUMER_NOT_FOUND, NO_MESSAGE, api_error, not_enabled
+from django_natskv.kv._nats.exchange import ConnectionLost, Exchange, Pull, Together, in_doubt
+from django_natskv.kv._nats.messages import Stored, from_direct, from_leader
+from django_natskv.kv.driver import Operation
+
+MAX_MATCHES = 1024  # what one read of many keys may match (F18)
+OLDEST_API_LEVEL = 1  # nats-server 2.11 (F14)
+NO_RESPONDERS = "503"
+
+
+class Wire:
+    """The verbs of one connection."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        settings = client.settings
+        if settings.domain:
+            self._api = f"$JS.{settings.domain}.API"
+        else:
+            self._api = settings.api_prefix or "$JS.API"
+        # Beyond a domain or an account's border even keys travel under the API's prefix.
+        self.key_prefix = "$KV." if self._api == "$JS.API" else f"{self._api}.$KV."
+
+    # --- requests ---
+
+    def read(self, subject: str, payload: bytes, what: str, *, many: bool = False) -> Operation[Any]:
+        """Ask something that changes nothing; asked again, once, when the connection was lost meanwhile."""
+        try:
+            return (yield Exchange(self.client, subject, payload, what=what, many=many))
+        except ConnectionLost:
+            return (yield Exchange(self.client, subject, payload, what=what, many=many, patient=True))
+
+    def ask(self, verb: str, body: dict[str, Any] | None, what: str, bucket: str = "") -> Operation[dict[str, Any]]:
+        """Ask the API and return its answer; raises what its error means. For requests that are safe to repeat."""
+        payload = json.dumps(body).encode() if body else b""
+        reply = yield from self.read(f"{self._api}.{verb}", payload, what)
+        return answer_of(reply, what, bucket)
+
+    def tell(self, verb: str, body: dict[str, Any] | None, what: str, bucket: str = "") -> Operation[dict[str, Any]]:
+        """As ``ask``, for what must not be repeated: a lost answer leaves the outcome open."""
+        payload = json.dumps(body).encode() if body else b""
+        exchange = Exchange(self.client, f"{self._api}.{verb}", payload, what=what, writes=True)
+        try:
+            reply = yield exchange
+        except ConnectionLost:
+            raise in_doubt(what) from None
+        return answer_of(reply, what, bucket)
+
+    # --- the account ---
+
+    def verify(self) -> Operation[None]:
+        """Make sure that JetStream is there and new enough."""
+        info = yield from self.ask("INFO", None, "asking for JetStream")
+        level = int((info.get("api") or {}).get("level") or 0)
+        if level < OLDEST_API_LEVEL:
+            message = (
+                "The JetStream of this account is older than nats-server 2.11, which ignores what a bucket is asked "
+                "for without saying so. Upgrade it."
+            )
+            raise ConnectFailed(message)
+
+    def names(self) -> Operation[list[str]]:
+        """Return the names of all buckets, over all pages."""
+        pages = self._pages("STREAM.NAMES", "streams", "listing the buckets")
+        names = yield from pages
+        return [name.removeprefix(STREAM_PREFIX) for name in names if name.startswith(STREAM_PREFIX)]
+
+    def infos(self) -> Operation[list[BucketInfo]]:
+        """Return what the server says of all buckets, over all pages."""
+        found = yield from self._pages("STREAM.LIST", "streams", "listing the buckets")
+        return [BucketInfo.parse(info) for info in found if info["config"]["name"].startswith(STREAM_PREFIX)]
+
+    def _pages(self, verb: str, part: str, what: str) -> Operation[list[Any]]:
+        found: list[Any] = []
+        while True:
+            # Not asked by subject: a mirror has none of its own and would be missing.
+            page = yield from self.ask(verb, {"offset": len(found)}, what)
+            items = page.get(part) or []
+            found.extend(items)
+            if not items or len(found) >= page.get("total", 0):
+                return found
+
+    # --- buckets ---
+
+    def info(self, bucket: str) -> Operation[BucketInfo]:
+        """Return what the server says of a bucket; ``BucketNotFound``."""
+        answer = yield from self.ask(f"STREAM.INFO.{STREAM_PREFIX}{bucket}", None, f"opening {bucket!r}", bucket)
+        return BucketInfo.parse(answer)
+
+    def create_bucket(self, bucket: str, stream: dict[str, Any]) -> Operation[BucketInfo]:
+        """Create a bucket; ``BucketExists`` over another configuration."""
+        # The same configuration twice is no error to the server, so this is safe to repeat.
+        verb = f"STREAM.CREATE.{STREAM_PREFIX}{bucket}"
+        answer = yield from self.ask(verb, stream, f"creating the bucket {bucket!r}", bucket)
+        return BucketInfo.parse(answer)
+
+    def update_bucket(self, bucket: str, stream: dict[str, Any]) -> Operation[BucketInfo]:
+        """Give a bucket a new configuration, whole."""
+        verb = f"STREAM.UPDATE.{STREAM_PREFIX}{bucket}"
+        answer = yield from self.ask(verb, stream, f"updating the bucket {bucket!r}", bucket)
+        return BucketInfo.parse(answer)
+
+    def delete_bucket(self, bucket: str) -> Operation[None]:
+        """Delete a bucket and everything in it; ``BucketNotFound``."""
+        verb = f"STREAM.DELETE.{STREAM_PREFIX}{bucket}"
+        yield from self.tell(verb, None, f"deleting the bucket {bucket!r}", bucket)
+
+    def purge_up_to(self, bucket: str, filters: Sequence[tuple[str, int]]) -> Operation[None]:
+        """Remove, for each subject, all revisions up to the given one."""
+        verb = f"{self._api}.STREAM.PURGE.{STREAM_PREFIX}{bucket}"
+        what = f"purging tombstones in {bucket!r}"
+        steps = [
+            Exchange(self.client, verb, json.dumps({"filter": subject, "seq": revision + 1}).encode(), what=what)
+            for subject, revision in filters
+        ]
+        for reply in (yield Together(steps)):
+            if isinstance(reply, Exception):
+                raise reply
+            answer_of(reply, what, bucket)
+
+    # --- reads ---
+
+    def last(self, info: BucketInfo, subject: str, what: str) -> Operation[Stored | None]:
+        """Return the newest revision of a subject, marker or not."""
+        if not info.direct:
+            return (yield from self.last_of_leader(info.bucket, subject, what))
+        reply = yield from self.read(f"{self._api}.DIRECT.GET.{STREAM_PREFIX}{info.bucket}.{subject}", b"", what)
+        headers = reply.headers
+        if headers is not None and "Status" in headers:
+            return (yield from self._no_direct(info.bucket, {"last_by_subj": subject}, headers["Status"], what))
+        return from_direct(reply)
+
+    def last_of_leader(self, bucket: str, subject: str, what: str) -> Operation[Stored | None]:
+        """As ``last``, of the leader, which alone is never behind (F18)."""
+        return self.by_leader(bucket, {"last_by_subj": subject}, what)
+
+    def at(self, info: BucketInfo, revision: int, what: str) -> Operation[Stored | None]:
+        """Return a revision by its number, whatever key it belongs to."""
+        if not info.direct:
+            return (yield from self.by_leader(info.bucket, {"seq": revision}, what))
+        payload = json.dumps({"seq": revision}).encode()
+        reply = yield from self.read(f"{self._api}.DIRECT.GET.{STREAM_PREFIX}{info.bucket}", payload, what)
+        headers = reply.headers
+        if headers is not None and "Status" in headers:
+            return (yield from self._no_direct(info.bucket, {"seq": revision}, headers["Status"], what))
+        return from_direct(reply)
+
+    def _no_direct(self, bucket: str, query: dict[str, Any], status: str, what: str) -> Operation[Stored | None]:
+        if status == "404":
+            return None
+        # 503: no copy answers directly. Is the bucket gone, or was it reconfigured? The leader knows.
+        return (yield from self.by_leader(bucket, query, what))
+
+    def by_leader(self, bucket: str, query: dict[str, Any], what: str) -> Operation[Stored | None]:
+        """Return the revision that ``query`` finds, asked of the leader."""
+        verb = f"{self._api}.STREAM.MSG.GET.{STREAM_PREFIX}{bucket}"
+        reply = yield from self.read(verb, json.dumps(query).encode(), what)
+        answer = json.loads(reply.data) if reply.data else None
+        if answer and (answer.get("error") or {}).get("err_code") == NO_MESSAGE:
+            return None
+        return from_leader(answer_of(reply, what, bucket)["message"])
+
+    def many(self, info: BucketInfo, query: dict[str, Any], what: str) -> Operation[tuple[list[Stored], int]]:
+        """Return the revisions that a read of many finds, and how many a limit of the server's cut off."""
+        subject = f"{self._api}.DIRECT.GET.{STREAM_PREFIX}{info.bucket}"
+        replies = yield from self.read(subject, json.dumps(query).encode(), what, many=True)
+        *found, end = replies
+        status = end.headers["Status"]
+        if status == "404":
+            return [], 0
+        if status != "204":
+            if status == NO_RESPONDERS:
+                yield from self.info(info.bucket)
+            description = end.headers.get("Description", "no description")
+            message = f"The server refused {what}: {description} (code {status})."
+            raise JetStreamApiError(message, code=int(status), description=description)
+        return [from_direct(reply) for reply in found], int(end.headers.get("Nats-Num-Pending", 0))
+
+    def each_of_leader(self, bucket: str, queries: Sequence[dict[str, Any]], what: str) -> Operation[list[Any]]:
+        """Return what each query finds, all asked of the leader at once."""
+        verb = f"{self._api}.STREAM.MSG.GET.{STREAM_PREFIX}{bucket}"
+        steps = [Exchange(self.client, verb, json.dumps(query).encode(), what=what) for query in queries]
+        found: list[Stored | None] = []
+        for query, reply in zip(queries, (yield Together(steps)), strict=True):
+            if isinstance(reply, ConnectionLost):
+                found.append((yield from self.by_leader(bucket, query, what)))
+            elif isinstance(reply, Exception):
+                raise reply
+            elif reply.data and (json.loads(reply.data).get("error") or {}).get("err_code") == NO_MESSAGE:
+                found.append(None)
+            else:
+                found.append(from_leader(answer_of(reply, what, bucket)["message"]))
+        return found
+
+    def count_under(self, info: BucketInfo, filters: Sequence[str], what: str) -> Operation[int]:
+        """Return how many keys, markers included, there are now under ``filters``, of which no two may overlap."""
+        bucket = info.bucket
+        if list(filters) == [f"$KV.{info.origin}.>"] and not info.config.get("sources"):
+            return (yield from self.info(bucket)).subjects
+        total = 0
+        for subject in filters:
+            offset = 0
+            while True:
+                body = {"subjects_filter": subject, "offset": offset}
+                answer = yield from self.ask(f"STREAM.INFO.{STREAM_PREFIX}{bucket}", body, what, bucket)
+                page = len(answer["state"].get("subjects") or {})
+                offset += page
+                if not page or offset >= answer.get("total", 0):
+                    break
+            total += offset
+        return total
+
+    # --- consumers ---
+
+    def create_consumer(self, bucket: str, config: dict[str, Any], what: str) -> Operation[dict[str, Any]]:
+        """Create a named consumer; the server lets it go after its ``inactive_threshold``."""
+        stream = STREAM_PREFIX + bucket
+        body = {"stream_name": stream, "config": config, "action": ""}
+        return (yield from self.ask(f"CONSUMER.CREATE.{stream}.{config['name']}", body, what, bucket))
+
+    def pull(self, bucket: str, name: str, inbox: Inbox, options: dict[str, Any], what: str) -> Pull:
+        """Return the step that asks a consumer for its next deliveries."""
+        subject = f"{self._api}.CONSUMER.MSG.NEXT.{STREAM_PREFIX}{bucket}.{name}"
+        payload = json.dumps(options).encode()
+        return Pull(self.client, subject, payload, batch=options["batch"], inbox=inbox, what=what)
+
+    def drop_consumer(self, bucket: str, name: str) -> None:
+        """Ask for a consumer's deletion without waiting for it."""
+        subject = f"{self._api}.CONSUMER.DELETE.{STREAM_PREFIX}{bucket}.{name}"
+        self.client.submit(Exchange(self.client, subject))
+
+    def delete_consumer(self, bucket: str, name: str, what: str) -> Operation[None]:
+        """Delete a consumer; that it is gone already is fine."""
+        try:
+            yield from self.ask(f"CONSUMER.DELETE.{STREAM_PREFIX}{bucket}.{name}", None, what, bucket)
+        except JetStreamApiError as error:
+            if error.code != CONSUMER_NOT_FOUND:
+                raise
+        except BucketNotFound:
+            return
+
+
+def answer_of(reply: Any, what: str, bucket: str) -> dict[str, Any]:
+    if reply.headers is not None and reply.headers.get("Status") == NO_RESPONDERS:
+        raise not_enabled()
+    answer: dict[str, Any] = json.loads(reply.data)
+    if "error" in answer:
+        raise api_error(answer["error"], what, bucket)
+    return answer

@@ -1,0 +1,160 @@
+"""Bucket: the operations on entries, blocking and awaited.
+
+Owns the two faces and what they promise. Knows nothing of how an operation is carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django_natskv.kv._core import Core
+from django_natskv.kv.driver import Runner
+from django_natskv.kv.entries import Entry
+
+Filter = str | Iterable[str]
+
+
+class Bucket:
+    """A named key-value store, through one codec.
+
+    Each operation has two faces: the plain name blocks, the ``a`` name is awaited, from any event loop. Both may be
+    used side by side, from any number of threads and loops. Made by ``KVContext``; holds nothing to close.
+
+    All operations may raise ``OperationalError``: ``NotConnected`` at once while the connection is down,
+    ``OperationTimedOut`` after REQUEST_TIMEOUT, ``PermissionsViolation``, ``BucketNotFound`` when the bucket was
+    deleted. Those that take a key raise ``InvalidKey`` before anything is sent, those that code a value
+    ``CodecError``. A write that raises ``OperationTimedOut`` may have been applied
+    (``error.may_have_been_applied``); after every other error nothing was written.
+    """
+
+    def __init__(self, core: Core, runner: Runner) -> None:
+        self._core = core
+        self._runner = runner
+
+    def __repr__(self) -> str:
+        return f"<Bucket {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """The bucket's name."""
+        return self._core.name
+
+    def get(self, key: str, *, revision: int | None = None) -> Entry | None:
+        """Return the newest entry of ``key``, or None when it is absent: never written, deleted, purged or expired.
+
+        With ``revision`` the read is pinned to that very revision, and does not hide markers: one of them comes back
+        as an entry with its ``operation`` and no value. None for a revision that was never assigned, is no longer
+        kept, or belongs to another key. A stored null is an entry whose value is None.
+        """
+        return self._runner.call(self._core.get(key, revision))
+
+    async def aget(self, key: str, *, revision: int | None = None) -> Entry | None:
+        """See get()."""
+        return await self._runner.acall(self._core.get(key, revision))
+
+    def put(self, key: str, value: Any) -> int:
+        """Write ``value`` under ``key``, whatever is there, and return the new revision.
+
+        Raises ``ValueTooLarge`` and ``BucketFull``.
+        """
+        return self._runner.call(self._core.put(key, value))
+
+    async def aput(self, key: str, value: Any) -> int:
+        """See put()."""
+        return await self._runner.acall(self._core.put(key, value))
+
+    def create(self, key: str, value: Any, *, ttl_ms: int | None = None) -> int:
+        """Write ``value`` under ``key`` only if the key is absent, and return the new revision.
+
+        Works over any marker. With ``ttl_ms`` (milliseconds, at least 1,000, rounded up to whole seconds, in which
+        the server counts) the entry expires by itself. Raises ``WrongRevision`` when the key is live, and
+        ``InvalidTTL``.
+        """
+        return self._runner.call(self._core.create(key, value, ttl_ms))
+
+    async def acreate(self, key: str, value: Any, *, ttl_ms: int | None = None) -> int:
+        """See create()."""
+        return await self._runner.acall(self._core.create(key, value, ttl_ms))
+
+    def update(self, key: str, value: Any, revision: int) -> int:
+        """Write ``value`` under ``key`` only if ``revision`` is still its newest, and return the new revision.
+
+        Raises ``WrongRevision`` when the key has moved on.
+        """
+        return self._runner.call(self._core.update(key, value, revision))
+
+    async def aupdate(self, key: str, value: Any, revision: int) -> int:
+        """See update()."""
+        return await self._runner.acall(self._core.update(key, value, revision))
+
+    def delete(self, key: str, *, revision: int | None = None) -> None:
+        """Write a tombstone over ``key``: it reads as absent, and its history stays readable.
+
+        With ``revision`` only if that is still the key's newest, else ``WrongRevision``. Deleting what is absent is
+        no error.
+        """
+        return self._runner.call(self._core.delete(key, revision))
+
+    async def adelete(self, key: str, *, revision: int | None = None) -> None:
+        """See delete()."""
+        return await self._runner.acall(self._core.delete(key, revision))
+
+    def purge(self, key: str, *, revision: int | None = None, marker_ttl_ms: int | None = None) -> None:
+        """Erase the history of ``key`` down to one purge marker.
+
+        With ``revision`` only if that is still the key's newest, else ``WrongRevision``. With ``marker_ttl_ms``
+        (milliseconds, at least 1,000, rounded up to whole seconds) the marker itself expires; a server that is
+        killed before it has written that down may bring an older value back, so leave it out where that matters.
+        """
+        return self._runner.call(self._core.purge(key, revision, marker_ttl_ms))
+
+    async def apurge(self, key: str, *, revision: int | None = None, marker_ttl_ms: int | None = None) -> None:
+        """See purge()."""
+        return await self._runner.acall(self._core.purge(key, revision, marker_ttl_ms))
+
+    def keys(self, filter: Filter | None = None) -> list[str]:  # noqa: A002 - the contract's name
+        """Return the live keys, in no particular order; every key that was live throughout the call is among them.
+
+        ``filter`` restricts them on the server: a pattern such as "user.*" (one word) or "user.>" (one or more), or
+        a list of patterns. Raises ``InvalidKeys``.
+        """
+        return self._runner.call(self._core.keys(filter))
+
+    async def akeys(self, filter: Filter | None = None) -> list[str]:  # noqa: A002
+        """See keys()."""
+        return await self._runner.acall(self._core.keys(filter))
+
+    def history(self, key: str) -> list[Entry]:
+        """Return the kept revisions of ``key``, oldest to newest, markers included; [] when there is none.
+
+        ``delta`` counts back from the newest, which has 0.
+        """
+        return self._runner.call(self._core.history(key))
+
+    async def ahistory(self, key: str) -> list[Entry]:
+        """See history()."""
+        return await self._runner.acall(self._core.history(key))
+
+    def get_many(self, keys: Iterable[str]) -> dict[str, Entry]:
+        """Return the newest entries of ``keys`` by key, in that order, absent ones left out.
+
+        One request for 1,024 keys where the bucket is not replicated; side by side otherwise.
+        """
+        return self._runner.call(self._core.get_many(keys))
+
+    async def aget_many(self, keys: Iterable[str]) -> dict[str, Entry]:
+        """See get_many()."""
+        return await self._runner.acall(self._core.get_many(keys))
+
+    def purge_deletes(self) -> None:
+        """Remove everything that is kept of deleted and purged keys, their markers included, at once.
+
+        Live keys are untouched, also those written again meanwhile. Watches hear nothing of it. A server of one
+        replica that is killed before it has written this down may bring an older value back.
+        """
+        return self._runner.call(self._core.purge_deletes())
+
+    async def apurge_deletes(self) -> None:
+        """See purge_deletes()."""
+        return await self._runner.acall(self._core.purge_deletes())

@@ -1,0 +1,166 @@
+"""KVContext: the life of buckets, blocking and awaited.
+
+Owns creating, opening, changing, listing and deleting buckets. Knows nothing of entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django_natskv.exceptions import JetStreamApiError
+from django_natskv.kv import codecs
+from django_natskv.kv._core import Core
+from django_natskv.kv._nats.client import Client
+from django_natskv.kv._nats.config import BucketInfo, changes, from_stream, to_stream
+from django_natskv.kv._nats.verbs import Wire
+from django_natskv.kv.bucket import Bucket
+from django_natskv.kv.driver import Operation, Runner
+from django_natskv.kv.entries import BucketConfig, BucketStatus
+from django_natskv.kv.names import check_name
+
+Config = Mapping[str, Any] | BucketConfig
+_NOT_APPLIED = 0
+
+
+class KVContext:
+    """What every bucket is made and managed through. Got from a connection, which verified JetStream for it.
+
+    All methods may raise ``OperationalError``; see ``Bucket``. Names are checked before anything is sent
+    (``InvalidName``), configurations too (``UnknownConfigKey``, ``MissingRequiredKey``, ``UsageError``). What the
+    server refuses is a ``JetStreamApiError`` with its code and description.
+    """
+
+    def __init__(self, client: Client, runner: Runner) -> None:
+        self._wire = Wire(client)
+        self._runner = runner
+
+    def create_bucket(self, config: Config, *, codec: Any = None) -> Bucket:
+        """Create a bucket and return its handle, bound to ``codec`` or else to the connection's.
+
+        Creating it again with the same configuration is no error; with another one it is ``BucketExists``.
+        """
+        return self._runner.call(self._create(config, codec))
+
+    async def acreate_bucket(self, config: Config, *, codec: Any = None) -> Bucket:
+        """See create_bucket()."""
+        return await self._runner.acall(self._create(config, codec))
+
+    def open_bucket(self, name: str, *, codec: Any = None) -> Bucket:
+        """Return a handle on an existing bucket, bound to ``codec`` or else to the connection's; ``BucketNotFound``."""
+        return self._runner.call(self._open(name, codec))
+
+    async def aopen_bucket(self, name: str, *, codec: Any = None) -> Bucket:
+        """See open_bucket()."""
+        return await self._runner.acall(self._open(name, codec))
+
+    def update_bucket(self, config: Config) -> BucketStatus:
+        """Change the options that ``config`` gives, leave the others, and return the status; ``BucketNotFound``."""
+        return self._runner.call(self._update(config))
+
+    async def aupdate_bucket(self, config: Config) -> BucketStatus:
+        """See update_bucket()."""
+        return await self._runner.acall(self._update(config))
+
+    def delete_bucket(self, name: str) -> None:
+        """Delete a bucket with every entry in it; ``BucketNotFound``."""
+        return self._runner.call(self._delete(name))
+
+    async def adelete_bucket(self, name: str) -> None:
+        """See delete_bucket()."""
+        return await self._runner.acall(self._delete(name))
+
+    def bucket_names(self) -> list[str]:
+        """Return the names of all buckets, sorted."""
+        return self._runner.call(self._names())
+
+    async def abucket_names(self) -> list[str]:
+        """See bucket_names()."""
+        return await self._runner.acall(self._names())
+
+    def list_buckets(self) -> list[BucketStatus]:
+        """Return the status of all buckets, sorted by name."""
+        return self._runner.call(self._list())
+
+    async def alist_buckets(self) -> list[BucketStatus]:
+        """See list_buckets()."""
+        return await self._runner.acall(self._list())
+
+    def bucket_status(self, name: str) -> BucketStatus:
+        """Return a bucket's configuration as the server applied it, with its counters; ``BucketNotFound``.
+
+        Counting the live entries reads the head of every key.
+        """
+        return self._runner.call(self._status(name))
+
+    async def abucket_status(self, name: str) -> BucketStatus:
+        """See bucket_status()."""
+        return await self._runner.acall(self._status(name))
+
+    # --- the operations behind both faces ---
+
+    def verify(self) -> Operation[None]:
+        """Make sure that JetStream is there: ``JetStreamNotEnabled``."""
+        return self._wire.verify()
+
+    def _handle(self, info: BucketInfo, codec: Any) -> Bucket:
+        chosen = self._codec(codec)
+        return Bucket(Core(self._wire, info, chosen), self._runner)
+
+    def _codec(self, codec: Any) -> codecs.Codec:
+        return codecs.resolve(self._wire.client.settings.codec if codec is None else codec)
+
+    def _create(self, config: Config, codec: Any) -> Operation[Bucket]:
+        checked = BucketConfig.parse(config)
+        self._codec(codec)
+        asked = to_stream(checked)
+        info = yield from self._wire.create_bucket(checked.bucket, asked)
+        _compare(asked, info)
+        return self._handle(info, codec)
+
+    def _open(self, name: str, codec: Any) -> Operation[Bucket]:
+        check_name(name)
+        self._codec(codec)
+        return self._handle((yield from self._wire.info(name)), codec)
+
+    def _update(self, config: Config) -> Operation[BucketStatus]:
+        checked = BucketConfig.parse(config)
+        info = yield from self._wire.info(checked.bucket)
+        asked = changes(checked)
+        info = yield from self._wire.update_bucket(checked.bucket, {**info.config, **asked})
+        _compare(asked, info)
+        return (yield from self._status_of(info))
+
+    def _delete(self, name: str) -> Operation[None]:
+        return self._wire.delete_bucket(check_name(name))
+
+    def _names(self) -> Operation[list[str]]:
+        return sorted((yield from self._wire.names()))
+
+    def _list(self) -> Operation[list[BucketStatus]]:
+        statuses = []
+        for info in sorted((yield from self._wire.infos()), key=lambda info: info.bucket):
+            statuses.append((yield from self._status_of(info)))
+        return statuses
+
+    def _status(self, name: str) -> Operation[BucketStatus]:
+        check_name(name)
+        return (yield from self._status_of((yield from self._wire.info(name))))
+
+    def _status_of(self, info: BucketInfo) -> Operation[BucketStatus]:
+        live = 0
+        if info.subjects:
+            live = yield from Core(self._wire, info, codecs.resolve("bytes")).count()
+        return BucketStatus(**from_stream(info), values=live, bytes=info.bytes)
+
+
+def _compare(asked: Mapping[str, Any], info: BucketInfo) -> None:
+    """Raise when the server left out something that it was asked for, as an older one does in silence (F14)."""
+    for name in ("allow_msg_ttl", "subject_delete_marker_ttl", "metadata"):
+        wanted, applied = asked.get(name), info.config.get(name)
+        if isinstance(wanted, Mapping):
+            applied = {key: value for key, value in (applied or {}).items() if key in wanted}
+        if wanted and wanted != applied:
+            description = f"{name} was asked for and not applied"
+            message = f"The server made the bucket {info.bucket!r} without all that was asked: {description}."
+            raise JetStreamApiError(message, code=_NOT_APPLIED, description=description)

@@ -1,0 +1,29 @@
+"""System checks: what ``manage.py check`` says about the settings of this package.
+
+Owns the translation of problems into Django's check messages. Must not hold a rule of its own: those are in
+``django_natskv.conf``, which applies the same ones at first use.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Warning as CheckWarning
+
+from django_natskv.conf import Problem, setting_problems
+
+TAG = "natskv"
+
+
+def check_settings(**_kwargs: Any) -> list[CheckMessage]:
+    """Return a message for each mistake in ``settings.NATSKV``; no message holds a credential.
+
+    Settings belong to no application, so the applications that Django passes do not narrow the check. The network is
+    not touched.
+    """
+    return [_to_message(problem) for problem in setting_problems()]
+
+
+def _to_message(problem: Problem) -> CheckMessage:
+    kind = CheckWarning if problem.is_warning else Error
+    return kind(problem.message, hint=problem.hint, id=problem.id)

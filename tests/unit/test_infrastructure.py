@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import threading
 import time
 from typing import Any, Self
 
+import nats
 import pytest
 
 from tests.fix_proxy import Proxy
@@ -221,6 +223,49 @@ def test_the_settings_point_at_the_shared_server(natskv, nats_server):
     from django.conf import settings  # noqa: PLC0415
 
     assert settings.NATSKV["default"]["SERVERS"] == [nats_server.url] == natskv["SERVERS"]
+
+
+# ---------------------------------------------------------------------- credentials
+#
+# With the client library itself: signing and encrypting by hand would test this file's skill and not the fixtures.
+
+
+async def jetstream_of(url: str, **options: Any) -> Any:
+    client = await nats.connect(url, allow_reconnect=False, connect_timeout=5, **options)
+    try:
+        return json.loads((await client.request("$JS.API.INFO")).data)
+    finally:
+        await client.close()
+
+
+async def test_an_nkey_opens_the_server_that_was_told_of_it(make_server, nkey):
+    server = make_server(config=nkey.server_config())
+    assert "error" not in await jetstream_of(server.url, nkeys_seed_str=nkey.seed)
+    with pytest.raises(AssertionError, match="Authorization Violation"):
+        Wire(server.url)
+
+
+async def test_a_credentials_file_opens_an_account_with_jetstream(make_server, credentials):
+    server = make_server(config=credentials.config)
+    assert "error" not in await jetstream_of(server.url, user_credentials=str(credentials.path))
+    assert "BEGIN NATS USER JWT" in credentials.text
+    with pytest.raises(AssertionError, match="Authorization Violation"):
+        Wire(server.url)
+
+
+@pytest.mark.parametrize("verify", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+async def test_certificates_encrypt_and_identify(make_server, certificates, verify, first):
+    server = make_server(config=certificates.server_config(verify=verify, handshake_first=first))
+    context = certificates.client_context(certificate=verify)
+    assert "error" not in await jetstream_of(server.tls_url, tls=context, tls_handshake_first=first)
+
+
+def test_the_other_authority_signed_nothing_here(certificates):
+    context = ssl.create_default_context(cafile=certificates.other_ca)
+    (other,) = context.get_ca_certs(binary_form=True)
+    (ours,) = certificates.client_context().get_ca_certs(binary_form=True)
+    assert other != ours
 
 
 # ---------------------------------------------------------------------- the cluster

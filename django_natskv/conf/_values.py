@@ -136,6 +136,15 @@ def _check_path(path: str, value: Any) -> Iterator[Problem]:
         yield wrong_type(path, value, "a path")
 
 
+def _to_path(value: Any) -> str:
+    # Not pathlib, which raises where there is no home directory: the path then stays as it is, and is not found.
+    return os.path.expanduser(_to_text(value))  # noqa: PTH111
+
+
+def _to_path_or_none(value: Any) -> str | None:
+    return _to_path(value) or None
+
+
 def _check_file(path: str, value: Any) -> Iterator[Problem]:
     found = list(_check_path(path, value))
     yield from found
@@ -143,7 +152,8 @@ def _check_file(path: str, value: Any) -> Iterator[Problem]:
         return
     # The value is not shown: what should be the path of a key may be the key itself. And pathlib will not do here: its
     # ``is_file`` raises for a name that is too long, as a pasted key is.
-    if not (os.path.isfile(value) and os.access(value, os.R_OK)):  # noqa: PTH113
+    name = _to_path(value)
+    if not (os.path.isfile(name) and os.access(name, os.R_OK)):  # noqa: PTH113
         yield Problem(
             "W002",
             path,
@@ -182,7 +192,7 @@ def _check_seed(path: str, value: Any) -> Iterator[Problem]:
 
 
 def _to_seed(value: Any) -> str:
-    return _to_text(value).strip()
+    return _to_path(value).strip()
 
 
 # -- numbers ----------------------------------------------------------------------------------------------------------
@@ -296,9 +306,9 @@ TEXT = Value(_check_text, _to_text)
 FLAG = Value(_check_flag, bool)
 PREFIX = Value(_check_prefix, _to_text_or_none)
 DOMAIN = Value(_check_domain, _to_text_or_none)
-PATH = Value(_check_path, _to_text_or_none)
-FILE = Value(_check_file, _to_text)
-CREDENTIALS = Value(_check_credentials, _to_text)
+PATH = Value(_check_path, _to_path_or_none)
+FILE = Value(_check_file, _to_path)
+CREDENTIALS = Value(_check_credentials, _to_path)
 SEED = Value(_check_seed, _to_seed)
 SECONDS = Value(_check_seconds, float)
 PATIENCE = Value(_check_patience, float)

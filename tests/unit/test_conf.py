@@ -98,6 +98,17 @@ def test_a_seed_loses_the_line_break_of_its_file():
     assert read(NKEY_SEED=f"{SEED}\n").nkey_seed == SEED
 
 
+def test_a_path_may_begin_with_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    here = tmp_path / "file"
+    here.touch()
+    assert read(CREDENTIALS="~/file").credentials == str(here)
+    assert read(NKEY_SEED="~/file").nkey_seed == str(here)
+    assert read(TLS={"CA": "~/file"}).tls == TLSSettings(ca=str(here))
+    assert read(LOCAL_CACHE={"SNAPSHOT_DIR": "~/snapshots"}).local_cache.snapshot_dir == str(tmp_path / "snapshots")
+
+
 def test_numbers_are_read_as_the_types_that_the_fields_declare():
     settings = read(CONNECT_TIMEOUT=3, LOCAL_CACHE={"WAIT": 0})
     assert type(settings.connect_timeout) is float

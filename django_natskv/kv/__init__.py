@@ -5,6 +5,7 @@ Owns the public names of the facade. Knows nothing of settings: a connection is 
 
 from django_natskv.kv.bucket import Bucket
 from django_natskv.kv.codecs import Codec
+from django_natskv.kv.connection import Connection
 from django_natskv.kv.context import KVContext
 from django_natskv.kv.entries import BucketConfig, BucketStatus, Deliver, Entry, Operation
 from django_natskv.kv.settings import ConnectionSettings, LocalCacheSettings, ReconnectSettings, TLSSettings
@@ -14,6 +15,7 @@ __all__ = [
     "BucketConfig",
     "BucketStatus",
     "Codec",
+    "Connection",
     "ConnectionSettings",
     "Deliver",
     "Entry",

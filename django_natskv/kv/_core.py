@@ -20,8 +20,7 @@ from django_natskv.kv._nats.verbs import MAX_MATCHES, Wire
 from django_natskv.kv._nats.writes import Writer
 from django_natskv.kv.codecs import Codec
 from django_natskv.kv.driver import Operation
-from django_natskv.kv.entries import MAX_HISTORY, Entry
-from django_natskv.kv.entries import Operation as Did
+from django_natskv.kv.entries import MAX_HISTORY, Entry, Operation as Did
 from django_natskv.kv.names import check_key, check_patterns, disjoint, matcher
 
 BATCH = 2_000  # deliveries asked for at once: bounded, so that a slow reader is never cut off (F23)
@@ -256,7 +255,7 @@ class Core:
     def encode(self, key: str, value: Any) -> bytes:
         """Return the bytes for ``value``; ``CodecError``."""
         try:
-            data = self.codec.encode(value)
+            data: object = self.codec.encode(value)
         except Exception as error:
             message = f"The value for {key!r} in bucket {self.name!r} cannot be encoded ({type(error).__name__})."
             raise CodecError(message, bucket=self.name, key=key) from error
@@ -270,7 +269,9 @@ class Core:
         try:
             return self.codec.decode(data)
         except Exception as error:
-            message = f"What is stored under {key!r} in bucket {self.name!r} cannot be decoded ({type(error).__name__})."
+            message = (
+                f"What is stored under {key!r} in bucket {self.name!r} cannot be decoded ({type(error).__name__})."
+            )
             raise CodecError(message, bucket=self.name, key=key) from error
 
     def _what(self, doing: str, key: str) -> str:

@@ -35,9 +35,7 @@ class JSONCodec:
     def __init__(self) -> None:
         # Imported when first used, so that the facade itself needs no Django (ADR 0002).
         encoder = importlib.import_module("django.core.serializers.json").DjangoJSONEncoder
-        self._encode: Callable[[Any], str] = encoder(
-            ensure_ascii=False, allow_nan=False, separators=(",", ":")
-        ).encode
+        self._encode: Callable[[Any], str] = encoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
     def encode(self, value: Any) -> bytes:
         """Return ``value`` as compact JSON; ``TypeError`` or ``ValueError`` for what JSON cannot hold."""

@@ -138,10 +138,12 @@ class KVContext:
         return sorted((yield from self._wire.names()))
 
     def _list(self) -> Operation[list[BucketStatus]]:
+        infos = yield from self._wire.infos()
         statuses = []
-        for info in sorted((yield from self._wire.infos()), key=lambda info: info.bucket):
-            statuses.append((yield from self._status_of(info)))
-        return statuses
+        for info in infos:
+            status = yield from self._status_of(info)
+            statuses.append(status)
+        return sorted(statuses, key=lambda status: status.bucket)
 
     def _status(self, name: str) -> Operation[BucketStatus]:
         check_name(name)

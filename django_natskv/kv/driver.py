@@ -56,7 +56,7 @@ class _Loop(asyncio.SelectorEventLoop):
 
     def __del__(self, _getpid: Callable[[], int] = os.getpid, _warn: Any = warnings.warn) -> None:
         if self._made_in == _getpid():
-            super().__del__(_warn)  # type: ignore[misc]
+            super().__del__(_warn)  # type: ignore[call-arg]  # as asyncio defines it
 
 
 class Driver:
@@ -75,7 +75,7 @@ class Driver:
     def _fresh(self) -> None:
         self._guard = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._selector: selectors.BaseSelector | None = None
+        self._selector: Any = None
         self._thread: threading.Thread | None = None
         self._closing: Callable[[], Coroutine[Any, Any, None]] | None = None
         self._posted: deque[Callable[[], None]] = deque()

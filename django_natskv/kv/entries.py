@@ -99,25 +99,19 @@ class BucketConfig:
         Raises ``MissingRequiredKey`` without ``bucket``, ``UnknownConfigKey`` for an option that is none,
         ``InvalidName`` for a bad name and ``UsageError`` for a value of the wrong type or out of range.
         """
-        if isinstance(config, BucketConfig):
-            config = config.given()
-        if not isinstance(config, Mapping):
+        given: object = config.given() if isinstance(config, BucketConfig) else config
+        if not isinstance(given, Mapping):
             message = f"A bucket's configuration is a mapping, not {type(config).__name__}."
             raise UsageError(message)
-        for key in config:
+        for key in given:
             if key not in cls.__slots__:
                 raise UnknownConfigKey(_unknown(key, cls.keys()), key=key)
-        if config.get("bucket") is None:
-            raise MissingRequiredKey('A bucket\'s configuration needs its name under "bucket".', key="bucket")
-        checked: dict[str, Any] = {"bucket": check_name(config["bucket"])}
-        for key, value in config.items():
-            if key == "bucket":
-                continue
-            if value is None:
-                value = _CLEARED.get(key)  # noqa: PLW2901 - "no description" is said to the server as an empty one
-            if value is not None:
-                checked[key] = _RULES[key](key, value)
-        return cls(**checked)
+        if given.get("bucket") is None:
+            message = 'A bucket\'s configuration needs its name under "bucket".'
+            raise MissingRequiredKey(message, key="bucket")
+        # None means "not given", except where it has a meaning of its own: no description is an empty one.
+        values = {key: _CLEARED.get(key) if value is None else value for key, value in given.items()}
+        return cls(**{key: _RULES[key](key, value) for key, value in values.items() if value is not None})
 
     def given(self) -> dict[str, Any]:
         """Return the options that were given, the bucket's name among them."""
@@ -259,6 +253,7 @@ def _origins(key: str, value: object) -> tuple[Mapping[str, Any], ...]:
 
 
 _RULES: dict[str, Any] = {
+    "bucket": lambda _key, value: check_name(value),
     "description": _text,
     "history": _integer(1, MAX_HISTORY, f"a whole number from 1 to {MAX_HISTORY}"),
     "ttl_ms": _integer(0, None, "whole milliseconds, 0 for none"),

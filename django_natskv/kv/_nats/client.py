@@ -23,13 +23,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from nats.aio.client import Client as NatsClient
+from nats.errors import Error
 
 from django_natskv.exceptions import (
     AuthInvalid,
     ConnectFailed,
     NotConnected,
     OperationalError,
-    PermissionsViolation,
     ValueTooLarge,
 )
 from django_natskv.kv._nats.dial import Dialled, dial, parse_violation, refused
@@ -116,7 +116,11 @@ class Client:
 
     def later(self, seconds: float, callback: Callable[[], None]) -> None:
         """Have ``callback()`` called on the loop's thread after ``seconds``."""
-        self.driver.post(lambda: asyncio.get_running_loop().call_later(seconds, callback) and None)
+
+        def start() -> None:
+            asyncio.get_running_loop().call_later(seconds, callback)
+
+        self.driver.post(start)
 
     def close(self) -> None:
         """Close the connection and end its thread. Requests in flight fail; a later request connects anew."""
@@ -233,8 +237,7 @@ class Client:
                 await self._back_off(failures)
             else:
                 failures = 0
-                error = await lost
-                self._lose(error)
+                self._lose(await lost)
 
     async def _connect(self) -> asyncio.Future[OperationalError]:
         settings = self.settings
@@ -284,7 +287,7 @@ class Client:
         await dialled.client.subscribe(f"{root}.*", future=Sink(self._receive))  # type: ignore[arg-type]
         try:
             await asyncio.wait_for(dialled.client.flush(), settings.connect_timeout)
-        except Exception as error:
+        except (Error, OSError, TimeoutError) as error:
             if not dialled.violations:
                 message = f"The server did not answer after connecting: {str(error) or type(error).__name__}."
                 raise ConnectFailed(message) from None

@@ -13,8 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from nats.aio.client import Client as NatsClient
-from nats.aio.client import RawCredentials
+from nats.aio.client import Client as NatsClient, RawCredentials
 from nats.errors import NoServersError
 
 from django_natskv.exceptions import AuthInvalid, ConnectFailed, OperationalError, PermissionsViolation
@@ -95,8 +94,7 @@ async def dial(url: str, settings: ConnectionSettings) -> Dialled:
     try:
         options = _options(dialled, settings)
         await asyncio.wait_for(dialled.client.connect(servers=[url], **options), settings.connect_timeout)
-        if settings.tls is not None and not _encrypted(dialled.client):
-            raise _Plain
+        _check_encryption(dialled.client, settings)
         _check_version(url, dialled.client)
     except BaseException as error:
         await dialled.close()
@@ -131,8 +129,7 @@ def _credentials(client: NatsClient, settings: ConnectionSettings) -> dict[str, 
     def guarded(secret: str) -> Callable[[], str]:
         # nats-py asks for it at the moment of sending: the last one at which a plain line can be refused (F24).
         def reveal() -> str:
-            if settings.tls is not None and not _encrypted(client):
-                raise _Plain
+            _check_encryption(client, settings)
             return secret
 
         return reveal
@@ -159,9 +156,12 @@ def _ssl_context(tls: TLSSettings) -> ssl.SSLContext:
     return context
 
 
-def _encrypted(client: NatsClient) -> bool:
+def _check_encryption(client: NatsClient, settings: ConnectionSettings) -> None:
+    if settings.tls is None:
+        return
     writer = getattr(client._transport, "_io_writer", None)  # noqa: SLF001 - nats-py has no public way to ask
-    return writer is not None and writer.get_extra_info("ssl_object") is not None
+    if writer is None or writer.get_extra_info("ssl_object") is None:
+        raise _Plain
 
 
 def _check_version(url: str, client: NatsClient) -> None:

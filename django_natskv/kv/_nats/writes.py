@@ -31,8 +31,15 @@ class Writer:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    def write(  # noqa: PLR0913 - the parts of a write
-        self, info: BucketInfo, key: str, data: bytes, headers: dict[str, str], *, what: str, expected: int | None = None
+    def write(
+        self,
+        info: BucketInfo,
+        key: str,
+        data: bytes,
+        headers: dict[str, str],
+        *,
+        what: str,
+        expected: int | None = None,
     ) -> Operation[int]:
         """Store a revision of ``key`` and return its number; ``expected`` guards it.
 
@@ -86,9 +93,7 @@ class Writer:
             raise _located(api_error(answer["error"], what, info.bucket, key), len(data), info)
         return int(answer["seq"])
 
-    def _settle(
-        self, info: BucketInfo, key: str, data: bytes, headers: dict[str, str], what: str
-    ) -> Operation[int]:
+    def _settle(self, info: BucketInfo, key: str, data: bytes, headers: dict[str, str], what: str) -> Operation[int]:
         """Find out what became of a write whose answer was lost with the connection; send it again where it is safe."""
         if MESSAGE_ID not in headers:
             raise in_doubt(what)

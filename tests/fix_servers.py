@@ -237,6 +237,7 @@ class NatsServer:
     def freeze(self) -> None:
         """Suspend the process: its connections stay open and nothing answers."""
         os.kill(self.pid, signal.SIGSTOP)
+        os.waitpid(self.pid, os.WUNTRACED)  # the signal is sent at once and takes effect a moment later
 
     def thaw(self) -> None:
         """Let a frozen process go on."""

@@ -12,7 +12,7 @@ from typing import IO, Any
 from django_natskv.exceptions import ConnectFailed
 from django_natskv.server._binary import binary_version, find_binary
 from django_natskv.server._directory import failures_named, prepare
-from django_natskv.server._join import EmbeddedServer, running
+from django_natskv.server._join import EmbeddedServer, describe, running
 from django_natskv.server._supervisor import BusyError, StartError, Supervisor
 
 
@@ -39,10 +39,7 @@ def serve(
         binary_version(binary)
         supervisor = Supervisor(place, binary, None, log, port=port)
         try:
-            supervisor.start()
-            server = running(place)
-            if server is not None:
-                announce(server)
+            announce(describe(place, supervisor.start()))
             supervisor.watch()
         except BusyError:
             _refuse_second(place)

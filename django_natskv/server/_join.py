@@ -61,7 +61,7 @@ class _Joined:
 
 
 _joined = _Joined()
-if hasattr(os, "register_at_fork"):
+if sys.platform != "win32":
     os.register_at_fork(after_in_child=_joined.after_fork_in_child)
 
 
@@ -83,7 +83,7 @@ def ensure_running(directory: Path | None = None, *, timeout: float = 10.0) -> E
             raise _too_late(place)
         try:
             _hold_lease(place, deadline)
-            return _find(place) or _start(place, deadline)
+            return describe(place, _find(place) or _start(place, deadline))
         finally:
             mutex.release()
 
@@ -92,7 +92,8 @@ def running(directory: Path | None = None) -> EmbeddedServer | None:
     """Return the embedded server of ``directory`` if it runs now, without starting it or counting as a user of it."""
     with failures_named("be looked up"):
         place = resolve(directory)
-        return _find(place) if place.is_dir() else None
+        state = _find(place)
+    return describe(place, state) if state else None
 
 
 def stop(directory: Path | None = None, *, timeout: float = 15.0) -> bool:
@@ -100,19 +101,17 @@ def stop(directory: Path | None = None, *, timeout: float = 15.0) -> bool:
 
     Raises ``ConnectFailed`` when it has not ended after ``timeout`` seconds, or belongs to another user.
     """
-    server = running(directory)
-    if server is None:
-        return False
     with failures_named("be stopped"):
-        state = _load(server.directory)
-        if state is None:  # between the two looks
+        place = resolve(directory)
+        state = _find(place)
+        if state is None:
             return False
         with contextlib.suppress(ProcessLookupError):
             os.kill(state.supervisor, signal.SIGTERM)
         deadline = time.monotonic() + timeout
-        while _is_supervised_by(server.directory, state.supervisor):
+        while _is_supervised_by(place, state.supervisor):
             if time.monotonic() >= deadline:
-                raise ConnectFailed(f"The embedded server in {server.directory} was told to stop, but still runs.")
+                raise ConnectFailed(f"The embedded server in {place} was told to stop, but still runs.")
             time.sleep(_files.POLL)
     return True
 
@@ -138,11 +137,8 @@ def _hold_lease(place: Path, deadline: float) -> None:
     os.utime(path)
 
 
-def _find(place: Path) -> EmbeddedServer | None:
-    """Return the running server, trusting no file: its supervisor holds a lock, and the server greets by its name."""
-    state = _load(place)
-    if state is None or not _files.is_taken(place / _files.SUPERVISOR) or not _files.is_alive(state):
-        return None
+def describe(place: Path, state: _files.State) -> EmbeddedServer:
+    """Return the server that ``state`` speaks of, for its users."""
     return EmbeddedServer(
         url=f"nats://{_files.HOST}:{state.port}",
         user=state.user,
@@ -153,6 +149,13 @@ def _find(place: Path) -> EmbeddedServer | None:
     )
 
 
+def _find(place: Path) -> _files.State | None:
+    """Return the running server, trusting no file: its supervisor holds a lock, and the server greets by its name."""
+    state = _load(place)
+    known = state is not None and _files.is_taken(place / _files.SUPERVISOR) and _files.is_alive(state)
+    return state if known else None
+
+
 def _load(place: Path) -> _files.State | None:
     try:
         return _files.load_state(place)
@@ -161,7 +164,7 @@ def _load(place: Path) -> _files.State | None:
         return None
 
 
-def _start(place: Path, deadline: float) -> EmbeddedServer:
+def _start(place: Path, deadline: float) -> _files.State:
     """Have a supervisor started, by one process at a time, and wait until its server answers."""
     lock = _files.take(place / _files.START, timeout=deadline - time.monotonic())
     if lock is None:

@@ -330,7 +330,7 @@ def _die_with_parent() -> Any:
     libc = ctypes.CDLL(None)
     parent, terminate, pr_set_pdeathsig = os.getpid(), int(signal.SIGTERM), 1
 
-    def in_child() -> None:
+    def in_child() -> None:  # pragma: no cover - between fork and exec nothing is measured
         libc.prctl(pr_set_pdeathsig, terminate, 0, 0, 0)
         if os.getppid() != parent:  # it was killed before the line above
             os._exit(1)

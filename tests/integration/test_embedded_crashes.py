@@ -200,20 +200,6 @@ def test_a_start_lock_held_for_too_long_is_a_clear_error(place: Path):
         _files.release(lock)
 
 
-def test_a_data_lock_held_by_a_stranger_is_a_clear_error(place: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(server._supervisor, "_STOP_SECONDS", 0.2)
-    place.mkdir(parents=True, mode=0o700)
-    lock = _files.take(place / _files.SERVER)
-    assert lock is not None
-    supervisor = server._supervisor.Supervisor(place, server.find_binary(), None, 2)
-    try:
-        with pytest.raises(server._supervisor.StartError, match=r"server\.lock locked but does not answer"):
-            supervisor.start()
-    finally:
-        supervisor.close()
-        _files.release(lock)
-
-
 def test_a_long_log_is_put_aside(place: Path):
     place.mkdir(parents=True, mode=0o700)
     (place / _files.LOG).write_text("old\n" * 2**19)

@@ -28,8 +28,8 @@ class Connection:
     def __init__(self, settings: ConnectionSettings, *, resolve: Resolve | None = None) -> None:
         self.settings = settings
         self._resolve = resolve
-        self._runner = Runner(settings.request_timeout)
         self._client = Client(settings, resolve=resolve)
+        self._runner = Runner(self._client.driver, settings.request_timeout)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.settings.name or ', '.join(self.settings.servers)}: {self.status}>"

@@ -1,10 +1,14 @@
 """The event loop behind the facade, and the two ways in: blocking and awaited.
 
-Owns a loop on a thread of its own, the steps that an operation may wait for, and the two runners of operations.
-Knows nothing of NATS: what a step means is its target's business (ADR 0003).
+Owns a loop, who drives it, the steps that an operation may wait for, and the two runners of operations. Knows nothing
+of NATS: what a step means is its target's business (ADR 0003).
 
 An operation is written once, as a generator that yields steps and is sent their results. ``Runner.call`` runs it
 by blocking, ``Runner.acall`` by awaiting, both in the caller's thread: only steps, which hold bytes, cross to the loop.
+
+The loop has no thread of its own in the usual sense (ADR 0007). A thread that blocks on a step drives the loop itself
+meanwhile, which saves two changes of thread a request; where several wait at once, where something is awaited, and
+while nobody calls at all, a keeper thread drives it.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ import asyncio
 import contextlib
 import os
 import selectors
+import signal
 import threading
 import time
 import warnings
@@ -26,6 +31,14 @@ from django_natskv.exceptions import OperationalError, UsageError
 T = TypeVar("T")
 
 JOIN_TIMEOUT = 1.0  # seconds that the end of the process waits for a loop to stop
+HOT = 0.02  # seconds without a blocking call after which the keeper takes the loop back
+
+# Handlers of these may raise an exception in the main thread wherever it is; see _may_drive().
+_SIGNALS = tuple(
+    getattr(signal, name)
+    for name in ("SIGALRM", "SIGUSR1", "SIGUSR2", "SIGTERM", "SIGHUP", "SIGQUIT")
+    if hasattr(signal, name)
+)
 
 
 class Step(Protocol):
@@ -35,7 +48,7 @@ class Step(Protocol):
     renews: bool  # whether it is progress, from which the operation's time counts anew
 
     def begin(self, done: Callable[[], None]) -> None:
-        """Start; ``done`` is called once, from the loop's thread, when the step is over."""
+        """Start; ``done`` is called once, on the loop, when the step is over."""
 
     def result(self) -> Any:
         """Return what came of it, or raise; called before ``done`` was, it means that time ran out."""
@@ -59,74 +72,263 @@ class _Loop(asyncio.SelectorEventLoop):
             super().__del__(_warn)  # type: ignore[call-arg]  # as asyncio defines it
 
 
+class _Waiter:
+    """A thread that blocks on a step. ``over`` and ``gone`` change under the driver's guard."""
+
+    __slots__ = ("drives", "gone", "lock", "over")
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.lock.acquire()
+        self.over = False
+        self.gone = False
+        self.drives = False
+
+
 class Driver:
-    """An event loop on a daemon thread, begun on first use, one a process.
+    """An event loop, begun on first use, one a process, and whoever drives it.
 
     In a forked child everything that was inherited is dropped unclosed and the next use starts afresh (F13);
     ``on_fork`` is called there to let the owner drop its part, and returns what must be kept from being collected.
+    ``on_interrupt`` is called on the loop after an exception, such as a KeyboardInterrupt, broke into a driving thread:
+    no task of the loop can be trusted to be whole any more.
     """
 
-    def __init__(self, name: str, on_fork: Callable[[], Any]) -> None:
+    def __init__(self, name: str, on_fork: Callable[[], Any], on_interrupt: Callable[[], None]) -> None:
         self.name = name
         self._on_fork = on_fork
+        self._on_interrupt = on_interrupt
         self._fresh()
         _drivers.add(self)
 
     def _fresh(self) -> None:
         self._guard = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._loop: _Loop | None = None
         self._selector: Any = None
-        self._thread: threading.Thread | None = None
-        self._closing: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self._keeper: threading.Thread | None = None
+        self._call_keeper = threading.Event()
         self._posted: deque[Callable[[], None]] = deque()
         self._scheduled = False
+        self._driver: int | None = None  # the thread that drives the loop now
+        self._drive_until = 0.0
+        self._last_call = 0.0
+        self._following = 0  # threads that block while another one drives
+        self._awaiting = 0  # steps that are awaited
+        self._closing: Callable[[], Coroutine[Any, Any, None]] | None = None
+
+    # --- from any thread ---
 
     def post(self, callback: Callable[[], None]) -> None:
-        """Have ``callback()`` called soon on the loop's thread. Many posts wake the loop once."""
+        """Have ``callback()`` called soon on the loop. Many posts wake the loop once."""
         self._posted.append(callback)
-        if not self._scheduled:
-            self._scheduled = True
-            loop = self._loop or self._start()
-            try:
-                loop.call_soon_threadsafe(self._run_posted)
-            except RuntimeError:  # stopped meanwhile: begin again
-                self._start(instead_of=loop).call_soon_threadsafe(self._run_posted)
+        if self._scheduled:
+            return
+        self._scheduled = True
+        loop = self._running_loop()
+        if self._driver == threading.get_ident():
+            loop.call_soon(self._run_posted)  # nobody is asleep in it
+        else:
+            loop.call_soon_threadsafe(self._run_posted)
 
     def mention(self, callback: Callable[[], None]) -> None:
-        """As ``post``, but only where the loop runs: nothing is started for it."""
+        """As ``post``, but only where there is a loop: nothing is started for it."""
         loop = self._loop
         if loop is not None:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(callback)
 
-    def stop(self, closing: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """End the loop: await ``closing()`` on it, cancel its tasks, join the thread. A later use begins anew."""
+    def block(self, step: Step) -> None:
+        """Begin ``step`` and block until it is over or its deadline has passed."""
+        waiter = _Waiter()
+        loop = self._running_loop()
+        self._enter(waiter, loop)
+        try:
+            step.begin(lambda: self._done(waiter, loop))
+            if waiter.drives:
+                self._drive(waiter, loop, step.deadline)
+            if not waiter.over:
+                # Always with a timeout: it makes the wait interruptible on every platform.
+                waiter.lock.acquire(timeout=max(0.0, step.deadline - time.monotonic()))
+        except BaseException:
+            step.abandon()
+            raise
+        finally:
+            self._leave(waiter)
+
+    async def wait(self, step: Step) -> None:
+        """Begin ``step`` and await its end or its deadline, on any event loop."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def settle() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        def done() -> None:
+            # The caller's loop may be closed by the time that an answer comes.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(settle)
+
+        timer = loop.call_later(max(0.0, step.deadline - time.monotonic()), settle)
         with self._guard:
-            loop, thread = self._loop, self._thread
-            self._loop = self._thread = None
-            self._scheduled = False
-        if loop is None or thread is None:
-            return
+            self._awaiting += 1
+        try:
+            step.begin(done)
+            if self._driver is None:
+                self._call_keeper.set()
+            await future
+        except BaseException:
+            step.abandon()
+            raise
+        finally:
+            with self._guard:
+                self._awaiting -= 1
+            timer.cancel()
+
+    def stop(self, closing: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """End the loop: await ``closing()`` on it, cancel its tasks, join the keeper. A later use begins anew."""
+        with self._guard:
+            loop, keeper = self._loop, self._keeper
+            if loop is None or keeper is None or self._closing is not None:
+                return
+            self._closing = closing
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(_finish, loop, closing)
-        if thread.ident != threading.get_ident():
-            thread.join(JOIN_TIMEOUT)
+            loop.call_soon_threadsafe(loop.stop)
+        self._call_keeper.set()
+        if keeper.ident != threading.get_ident():
+            keeper.join(JOIN_TIMEOUT)
 
     def after_fork(self) -> Any:
         """Drop, in a forked child, what belongs to the parent; return it, to be kept from being closed."""
-        kept = (self._loop, self._thread, self._posted, self._on_fork())
+        kept = (self._loop, self._keeper, self._posted, self._on_fork())
         if self._selector is not None:
             cut_off(self._selector.fileno())
         self._fresh()
         return kept
 
-    def _start(self, instead_of: asyncio.AbstractEventLoop | None = None) -> asyncio.AbstractEventLoop:
+    # --- who drives ---
+
+    def _enter(self, waiter: _Waiter, loop: _Loop) -> None:
+        may_drive = _may_drive()
         with self._guard:
-            if self._loop is None or self._loop is instead_of:
+            if may_drive and self._driver is None and self._closing is None and loop is self._loop:
+                self._driver = threading.get_ident()
+                waiter.drives = True
+            else:
+                self._following += 1
+        if not waiter.drives and self._driver is None:
+            self._call_keeper.set()
+
+    def _drive(self, waiter: _Waiter, loop: _Loop, deadline: float) -> None:
+        self._drive_until = deadline
+        try:
+            while not waiter.over and self._closing is None and time.monotonic() < deadline:
+                loop.run_forever()
+        except BaseException:
+            self.post(self._on_interrupt)
+            raise
+        finally:
+            self._last_call = time.monotonic()
+            with self._guard:
+                waiter.drives = False
+                waiter.gone = waiter.over
+                self._following += not waiter.over
+                self._driver = None
+                wanted = self._following or self._awaiting or self._closing is not None
+            if wanted:
+                self._call_keeper.set()
+
+    def _done(self, waiter: _Waiter, loop: _Loop) -> None:
+        """On the loop: the waiter's step is over."""
+        with self._guard:
+            waiter.over = True
+            if waiter.drives:
+                loop.stop()
+                return
+            waiter.lock.release()
+            if not waiter.gone:
+                waiter.gone = True
+                self._following -= 1
+            if not self._following and not self._awaiting and self._keeper_drives():
+                # The next call is likely to come from the thread that is let go here.
+                loop.stop()
+
+    def _leave(self, waiter: _Waiter) -> None:
+        with self._guard:
+            if waiter.drives:  # broken off before it began to
+                waiter.drives = False
+                self._driver = None
+            elif not waiter.gone:
+                waiter.gone = True
+                self._following -= 1
+
+    def _keep(self, loop: _Loop) -> None:
+        """Drive the loop whenever nobody else does and somebody should; the keeper's whole life."""
+        try:
+            while self._closing is None:
+                if not (self._take_over() and self._keep_driving(loop)):
+                    self._call_keeper.wait(HOT)
+                    self._call_keeper.clear()
+            while not self._take_over():  # another thread is on its way out of the loop
+                time.sleep(0.001)
+            finish = loop.create_task(self._finish())
+            finish.add_done_callback(lambda _task: loop.stop())
+            while not finish.done():
+                loop.run_forever()
+        finally:
+            with self._guard:
+                self._loop = self._keeper = self._driver = self._closing = None
+                self._scheduled = False
+            loop.close()
+
+    def _keep_driving(self, loop: _Loop) -> bool:
+        """Drive until the loop is stopped; tell whether somebody still needs it driven."""
+        try:
+            loop.run_forever()
+        finally:
+            with self._guard:
+                self._last_call = time.monotonic()
+                self._driver = None
+        return bool(self._following or self._awaiting)
+
+    def _keeper_drives(self) -> bool:
+        return self._keeper is not None and self._driver == self._keeper.ident
+
+    def _take_over(self) -> bool:
+        now = time.monotonic()
+        with self._guard:
+            if self._driver is None:
+                idle = now - self._last_call > HOT
+                if idle or self._following or self._awaiting or self._closing is not None:
+                    self._driver = threading.get_ident()
+                    return True
+            elif now > self._drive_until and self._loop is not None:
+                # A driving thread has no timer of its own: it is told here that its time is up.
+                self._loop.call_soon_threadsafe(self._loop.stop)
+        return False
+
+    async def _finish(self) -> None:
+        if self._closing is not None:
+            await self._closing()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _running_loop(self) -> _Loop:
+        loop = self._loop
+        return loop if loop is not None and self._closing is None else self._start()
+
+    def _start(self) -> _Loop:
+        keeper = self._keeper
+        if self._closing is not None and keeper is not None and keeper.ident != threading.get_ident():
+            keeper.join(JOIN_TIMEOUT)  # the old one first: they share what this object knows
+        with self._guard:
+            if self._loop is None:
                 self._selector = selectors.DefaultSelector()
                 self._loop = _Loop(self._selector)
-                self._thread = threading.Thread(target=_run, args=(self._loop,), name=self.name, daemon=True)
-                self._thread.start()
+                self._keeper = threading.Thread(target=self._keep, args=(self._loop,), name=self.name, daemon=True)
+                self._keeper.start()
             return self._loop
 
     def _run_posted(self) -> None:
@@ -134,6 +336,24 @@ class Driver:
         posted = self._posted
         while posted:
             posted.popleft()()
+
+
+def _may_drive() -> bool:
+    """Tell whether the calling thread can drive a loop.
+
+    Not where an event loop runs already. Nor in a main thread for whose signals somebody has set handlers: what a
+    handler raises there (Celery's soft time limit, an alarm) would end a task of the loop instead of the caller's work.
+    """
+    if asyncio._get_running_loop() is not None:  # noqa: SLF001 - its public twin raises where there is none
+        return False
+    if threading.get_ident() != threading.main_thread().ident:
+        return True
+    if signal.getsignal(signal.SIGINT) not in _HARMLESS:
+        return False
+    return all(signal.getsignal(number) in _HARMLESS for number in _SIGNALS)
+
+
+_HARMLESS = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler, None)
 
 
 def cut_off(fileno: int) -> None:
@@ -149,44 +369,23 @@ def cut_off(fileno: int) -> None:
             os.close(null)
 
 
-def _run(loop: asyncio.AbstractEventLoop) -> None:
-    _loop_threads.add(threading.get_ident())
-    try:
-        loop.run_forever()
-        loop.run_until_complete(_cancel_all())
-    finally:
-        _loop_threads.discard(threading.get_ident())
-        loop.close()
-
-
-async def _cancel_all() -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _finish(loop: asyncio.AbstractEventLoop, closing: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    # The loop holds tasks weakly: the callback keeps this one until it is done.
-    loop.create_task(closing()).add_done_callback(lambda _task: loop.stop())
-
-
 class Runner:
-    """Runs operations, blocking or awaited, with one deadline for all the steps of each."""
+    """Runs operations, blocking or awaited, with one deadline of ``timeout`` seconds for all the steps of each."""
 
-    __slots__ = ("timeout",)
+    __slots__ = ("driver", "timeout")
 
-    def __init__(self, timeout: float) -> None:
+    def __init__(self, driver: Driver, timeout: float) -> None:
+        self.driver = driver
         self.timeout = timeout
 
     def call(self, operation: Operation[T]) -> T:
         """Run ``operation`` to its end in this thread, blocking while it waits.
 
-        Raises ``UsageError`` on the thread of one of our own loops, where the wait could never end.
+        Raises ``UsageError`` inside one of our own loops, where the wait could never end.
         """
-        if threading.get_ident() in _loop_threads:
+        if isinstance(asyncio._get_running_loop(), _Loop):  # noqa: SLF001 - its public twin raises
             operation.close()
-            message = "A blocking call on the connection's own event loop would wait for itself: await its a-twin."
+            message = "A blocking call inside the connection's own event loop would wait for itself: await its a-twin."
             raise UsageError(message)
         deadline = time.monotonic() + self.timeout
         try:
@@ -195,7 +394,7 @@ class Runner:
                 if step.renews:
                     deadline = time.monotonic() + self.timeout
                 step.deadline = deadline
-                _block(step)
+                self.driver.block(step)
                 try:
                     result = step.result()
                 except OperationalError as error:
@@ -217,7 +416,7 @@ class Runner:
                 if step.renews:
                     deadline = time.monotonic() + self.timeout
                 step.deadline = deadline
-                await _await(step)
+                await self.driver.wait(step)
                 try:
                     result = step.result()
                 except OperationalError as error:
@@ -231,49 +430,11 @@ class Runner:
             raise
 
 
-def _block(step: Step) -> None:
-    lock = threading.Lock()
-    lock.acquire()
-    try:
-        step.begin(lock.release)
-        # Always with a timeout: it makes the wait interruptible on every platform.
-        lock.acquire(timeout=max(0.0, step.deadline - time.monotonic()))
-    except BaseException:
-        step.abandon()
-        raise
-
-
-async def _await(step: Step) -> None:
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[None] = loop.create_future()
-
-    def settle() -> None:
-        if not future.done():
-            future.set_result(None)
-
-    def done() -> None:
-        # The caller's loop may be closed by the time that an answer comes.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle)
-
-    timer = loop.call_later(max(0.0, step.deadline - time.monotonic()), settle)
-    try:
-        step.begin(done)
-        await future
-    except BaseException:
-        step.abandon()
-        raise
-    finally:
-        timer.cancel()
-
-
 _drivers: weakref.WeakSet[Driver] = weakref.WeakSet()
-_loop_threads: set[int] = set()
 _inherited: list[Any] = []
 
 
 def _after_fork() -> None:
-    _loop_threads.clear()
     _inherited.extend([driver.after_fork() for driver in list(_drivers)])
 
 

@@ -73,7 +73,7 @@ class Client:
         self.settings = settings
         self._resolve = resolve
         self._listener = listener
-        self.driver = Driver(f"natskv-{role}", on_fork=self._after_fork)
+        self.driver = Driver(f"natskv-{role}", on_fork=self._after_fork, on_interrupt=self._interrupted)
         self._fresh()
 
     def _fresh(self) -> None:
@@ -85,6 +85,7 @@ class Client:
         self._waiting: list[Exchange] = []
         self._prefix = ""
         self._supervisor: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None  # held, because a loop holds its tasks weakly
         self._wake: asyncio.Event | None = None
         self._discovered: dict[str, None] = {}
         # Random in each process: with the same ids in two, the server would drop the writes of one as repetitions.
@@ -99,6 +100,17 @@ class Client:
             self._dialled.cut_off()
         self._fresh()
         return kept
+
+    def _interrupted(self) -> None:
+        """Throw the connection away: an exception broke into its loop, and the next request begins anew."""
+        if self._supervisor is not None:
+            self._supervisor.cancel()
+        dialled = self._dialled
+        self._lose(NotConnected("The connection was interrupted."))
+        self._fail_waiting()
+        self._enter(State.IDLE, None)
+        if dialled is not None:
+            self._closing = asyncio.get_running_loop().create_task(dialled.close())
 
     # --- called from any thread ---
 
@@ -125,7 +137,6 @@ class Client:
     def close(self) -> None:
         """Close the connection and end its thread. Requests in flight fail; a later request connects anew."""
         self.driver.stop(self._shut)
-        self._fresh()
 
     # --- on the loop's thread ---
 
@@ -135,7 +146,7 @@ class Client:
         if self.state is State.CONNECTED:
             self._send(exchange)
             return
-        if self.state is State.IDLE:
+        if self.state in (State.IDLE, State.CLOSED):
             self._enter(State.CONNECTING, None)
             self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
         if self.state is State.CONNECTING:
@@ -350,6 +361,7 @@ class Client:
         self._fail_waiting()
         if dialled is not None:
             await dialled.close()
+        self._fresh()
         self._enter(State.CLOSED, None)
 
 

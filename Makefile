@@ -50,7 +50,7 @@ docs: $(VENV)/.docs  ## build the documentation into docs/_build
 	@echo "docs/_build/index.html"
 
 build: $(VENV)/.dev  ## build the wheel and the source distribution into dist
-	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@$(BIN)/python -m hatchling build
 
 clean:  ## remove everything that the targets made
 	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage* build dist docs/_build

@@ -2,4 +2,10 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["tests.fix_servers", "tests.fix_proxy", "tests.fix_credentials", "tests.fix_embedded"]
+pytest_plugins = [
+    "tests.fix_servers",
+    "tests.fix_proxy",
+    "tests.fix_credentials",
+    "tests.fix_embedded",
+    "tests.fix_facade",
+]

@@ -20,7 +20,7 @@ from django_natskv.kv._nats.verbs import MAX_MATCHES, Wire
 from django_natskv.kv._nats.writes import Writer
 from django_natskv.kv.codecs import Codec
 from django_natskv.kv.driver import Operation
-from django_natskv.kv.entries import MAX_HISTORY, Entry, Operation as Did
+from django_natskv.kv.entries import MAX_HISTORY, MAX_TTL_MS, Entry, Operation as Did
 from django_natskv.kv.names import check_key, check_patterns, disjoint, matcher
 
 BATCH = 2_000  # deliveries asked for at once: bounded, so that a slow reader is never cut off (F23)
@@ -28,6 +28,7 @@ INACTIVE = 10  # seconds after which the server lets go of a consumer that nobod
 _AT_ONCE = 256  # requests sent side by side
 _TRIES = 5  # of a create over a marker that keeps changing
 _QUIET_ROUNDS = 25  # checks without anything new, 10 ms apart, after which a replay is over whatever the count says
+_LAST_REVISION = 2**63 - 1
 _MS = 1_000
 _NS = 1_000_000_000
 
@@ -51,8 +52,7 @@ class Core:
         if revision is None:
             stored = yield from self.wire.last(self.info, subject, self._what("reading", key))
             return None if stored is None or stored.operation is not Did.PUT else self.entry(stored)
-        check_revision(revision)
-        stored = yield from self.wire.at(self.info, revision, self._what("reading", key))
+        stored = yield from self.wire.at(self.info, check_revision(revision), self._what("reading", key))
         return None if stored is None or stored.subject != subject else self.entry(stored)
 
     def get_many(self, keys: Iterable[str]) -> Operation[dict[str, Entry]]:
@@ -151,21 +151,21 @@ class Core:
     def update(self, key: str, value: Any, revision: int) -> Operation[int]:
         """See ``Bucket.update``."""
         check_key(key)
-        check_revision(revision, required=True)
-        return (yield from self._write(key, self.encode(key, value), {}, self._what("updating", key), revision))
+        expected = check_revision(revision)
+        return (yield from self._write(key, self.encode(key, value), {}, self._what("updating", key), expected))
 
     def delete(self, key: str, revision: int | None) -> Operation[None]:
         """See ``Bucket.delete``."""
         check_key(key)
-        check_revision(revision)
-        yield from self._write(key, b"", {OPERATION: "DEL"}, self._what("deleting", key), revision)
+        expected = None if revision is None else check_revision(revision)
+        yield from self._write(key, b"", {OPERATION: "DEL"}, self._what("deleting", key), expected)
 
     def purge(self, key: str, revision: int | None, marker_ttl_ms: int | None) -> Operation[None]:
         """See ``Bucket.purge``."""
         check_key(key)
-        check_revision(revision)
+        expected = None if revision is None else check_revision(revision)
         headers = {OPERATION: "PURGE", "Nats-Rollup": "sub", **_ttl(marker_ttl_ms)}
-        yield from self._write(key, b"", headers, self._what("purging", key), revision)
+        yield from self._write(key, b"", headers, self._what("purging", key), expected)
 
     def purge_deletes(self) -> Operation[None]:
         """See ``Bucket.purge_deletes``."""
@@ -278,20 +278,20 @@ class Core:
         return f"{doing} {key!r} in bucket {self.name!r}"
 
 
-def check_revision(revision: object, *, required: bool = False) -> None:
-    """Raise ``UsageError`` unless ``revision`` can be the number of a revision, or is None where that is allowed."""
-    if revision is None and not required:
-        return
+def check_revision(revision: object) -> int:
+    """Return a number that a server can read and that names the same revision, else raise ``UsageError``."""
     if type(revision) is not int or revision < 1:
         message = f"A revision is a whole number from 1, not {revision!r}."
         raise UsageError(message)
+    # No server gets that far, and what it cannot count to it takes modulo 2**64: a guard would match another revision.
+    return min(revision, _LAST_REVISION)
 
 
 def _ttl(ttl_ms: object) -> dict[str, str]:
     if ttl_ms is None:
         return {}
-    if type(ttl_ms) is not int or ttl_ms < _MS:
-        message = f"A time to live is whole milliseconds, at least 1,000, not {ttl_ms!r}."
+    if type(ttl_ms) is not int or not _MS <= ttl_ms <= MAX_TTL_MS:
+        message = f"A time to live is whole milliseconds, at least 1,000 and at most a century, not {ttl_ms!r}."
         raise InvalidTTL(message, ttl_ms=ttl_ms)
     # The server counts whole seconds (F14); rounded up, an entry lives at least as long as was asked.
     return {"Nats-TTL": f"{-(-ttl_ms // _MS)}s"}

@@ -15,6 +15,9 @@ from django_natskv.exceptions import InvalidDeliver, MissingRequiredKey, Unknown
 from django_natskv.kv.names import check_name
 
 MAX_HISTORY = 64
+MAX_TTL_MS = 100 * 366 * 86_400_000  # a century; the server adds it to the time, in nanoseconds and 63 bits
+_MAX_VALUE_SIZE = 2**31 - 1  # what the server can count to
+_MAX_BUCKET_SIZE = 2**63 - 1
 
 
 class Operation(StrEnum):
@@ -160,20 +163,29 @@ def _wrong(key: str, wanted: str, value: object) -> UsageError:
     return UsageError(f"{key} is {wanted}, not {value!r}.")
 
 
-def _integer(low: int, high: int | None, wanted: str) -> Any:
+def _integer(low: int, high: int, wanted: str) -> Any:
     def check(key: str, value: object) -> int:
         # A bool is an int to Python, and never meant as one here.
-        if type(value) is not int or value < low or (high is not None and value > high):
+        if type(value) is not int or not low <= value <= high:
             raise _wrong(key, wanted, value)
         return value
 
     return check
 
 
-def _size(key: str, value: object) -> int:
-    # 0 would mean "unlimited" to the server, which is not what someone who writes 0 expects to read back.
-    if type(value) is not int or (value < 1 and value != -1):
-        raise _wrong(key, "a number of bytes above 0, or -1 for no limit", value)
+def _size(high: int) -> Any:
+    def check(key: str, value: object) -> int:
+        # 0 would mean "unlimited" to the server, which is not what someone who writes 0 expects to read back.
+        if type(value) is not int or value > high or (value < 1 and value != -1):
+            raise _wrong(key, f"a number of bytes from 1 to {high:,}, or -1 for no limit", value)
+        return value
+
+    return check
+
+
+def _milliseconds(key: str, value: object) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_TTL_MS:
+        raise _wrong(key, "whole milliseconds, 0 for none and at most a century", value)
     return value
 
 
@@ -256,13 +268,13 @@ _RULES: dict[str, Any] = {
     "bucket": lambda _key, value: check_name(value),
     "description": _text,
     "history": _integer(1, MAX_HISTORY, f"a whole number from 1 to {MAX_HISTORY}"),
-    "ttl_ms": _integer(0, None, "whole milliseconds, 0 for none"),
-    "max_value_size": _size,
-    "max_bucket_size": _size,
+    "ttl_ms": _milliseconds,
+    "max_value_size": _size(_MAX_VALUE_SIZE),
+    "max_bucket_size": _size(_MAX_BUCKET_SIZE),
     "storage": _storage,
     "replicas": _integer(1, 5, "a whole number from 1 to 5"),
     "compression": _flag,
-    "limit_marker_ttl_ms": _integer(0, None, "whole milliseconds, 0 for none"),
+    "limit_marker_ttl_ms": _milliseconds,
     "metadata": _metadata,
     "placement": _closed((), ("cluster", "tags")),
     "republish": _closed(("destination",), ("source", "headers_only")),

@@ -12,7 +12,7 @@ from django_natskv.exceptions import JetStreamApiError
 from django_natskv.kv import codecs
 from django_natskv.kv._core import Core
 from django_natskv.kv._nats.client import Client
-from django_natskv.kv._nats.config import BucketInfo, changes, from_stream, to_stream
+from django_natskv.kv._nats.config import BucketInfo, changes, from_stream, to_stream, updated
 from django_natskv.kv._nats.verbs import Wire
 from django_natskv.kv.bucket import Bucket
 from django_natskv.kv.driver import Operation, Runner
@@ -126,9 +126,8 @@ class KVContext:
     def _update(self, config: Config) -> Operation[BucketStatus]:
         checked = BucketConfig.parse(config)
         info = yield from self._wire.info(checked.bucket)
-        asked = changes(checked)
-        info = yield from self._wire.update_bucket(checked.bucket, {**info.config, **asked})
-        _compare(asked, info)
+        info = yield from self._wire.update_bucket(checked.bucket, updated(info.config, checked))
+        _compare(changes(checked), info)
         return (yield from self._status_of(info))
 
     def _delete(self, name: str) -> Operation[None]:

@@ -64,7 +64,6 @@ class BucketInfo:
 
 def to_stream(config: BucketConfig) -> dict[str, Any]:
     """Return what the server is asked for, for a new bucket."""
-    ttl = (config.ttl_ms or 0) * _MS
     stream: dict[str, Any] = {
         "name": STREAM_PREFIX + config.bucket,
         "subjects": [f"$KV.{config.bucket}.>"],
@@ -79,7 +78,7 @@ def to_stream(config: BucketConfig) -> dict[str, Any]:
         "num_replicas": 1,
         "compression": "none",
         "discard": "new",
-        "duplicate_window": min(ttl, _DUPLICATES) or _DUPLICATES,
+        "duplicate_window": _duplicate_window(config.ttl_ms),
         "allow_rollup_hdrs": True,
         "allow_direct": True,
         "deny_delete": True,
@@ -92,6 +91,19 @@ def to_stream(config: BucketConfig) -> dict[str, Any]:
         del stream["subjects"]
         stream["mirror_direct"] = True
     return stream
+
+
+def updated(stream: Mapping[str, Any], config: BucketConfig) -> dict[str, Any]:
+    """Return what the server is asked for, to change what ``config`` gives and leave the rest of ``stream``."""
+    result = {**stream, **changes(config)}
+    if config.ttl_ms is not None:
+        result["duplicate_window"] = _duplicate_window(config.ttl_ms)
+    return result
+
+
+def _duplicate_window(ttl_ms: int | None) -> int:
+    # The server refuses one that is longer than the bucket's TTL.
+    return min((ttl_ms or 0) * _MS, _DUPLICATES) or _DUPLICATES
 
 
 def changes(config: BucketConfig) -> dict[str, Any]:

@@ -80,6 +80,24 @@ def api_error(error: dict[str, Any], what: str, bucket: str = "", key: str = "")
     return JetStreamApiError(message, code=code, description=description)
 
 
+def too_large_for_bucket(what: str, bucket: str, key: str, size: int, limit: int) -> ValueTooLarge:
+    """Return the error for a value over the bucket's ``max_value_size``."""
+    message = (
+        f"{what[:1].upper()}{what[1:]} needs {size:,} bytes with headers, and the bucket takes {limit:,}. Nothing was "
+        "written. Raise max_value_size or store less."
+    )
+    return ValueTooLarge(message, bucket=bucket, key=key, size=size, limit=limit)
+
+
+def too_large_for_server(what: str, bucket: str, key: str, size: int, limit: int) -> ValueTooLarge:
+    """Return the error for a value over the server's ``max_payload``."""
+    message = (
+        f"{what[:1].upper()}{what[1:]} needs {size:,} bytes with headers, and the server takes {limit:,} at once. "
+        "Nothing was sent. Raise max_payload in the server's configuration or store less."
+    )
+    return ValueTooLarge(message, bucket=bucket, key=key, size=size, limit=limit)
+
+
 def wrong_revision(what: str, bucket: str, key: str) -> OperationalError:
     """Return the error for a compare-and-set that we found lost by reading."""
     return _wrong_revision(what, bucket, key)

@@ -9,13 +9,12 @@ import json
 
 from django_natskv.exceptions import (
     NotConnected,
-    OperationalError,
     OperationTimedOut,
     ValueTooLarge,
     WrongRevision,
 )
 from django_natskv.kv._nats.config import BucketInfo
-from django_natskv.kv._nats.errors import api_error
+from django_natskv.kv._nats.errors import api_error, too_large_for_bucket, too_large_for_server
 from django_natskv.kv._nats.exchange import ConnectionLost, Exchange, Pause, in_doubt
 from django_natskv.kv._nats.messages import MESSAGE_ID
 from django_natskv.kv._nats.verbs import NO_RESPONDERS, Wire
@@ -67,22 +66,25 @@ class Writer:
         size = _size(headers, data)
         if size > limit:
             # The limit may have been raised since the bucket was opened.
-            limit = (yield from self._wire.info(info.bucket)).max_value_size
+            limit = yield from self._limit(info)
         if 0 <= limit < size:
-            message = (
-                f"{what}: {size:,} bytes with headers, and the bucket {info.bucket!r} takes {limit:,}. Nothing was "
-                "sent. Raise max_value_size or store less."
-            )
-            raise ValueTooLarge(message, bucket=info.bucket, key=key, size=size, limit=limit)
+            raise too_large_for_bucket(what, info.bucket, key, size, limit)
+
+    def _limit(self, info: BucketInfo) -> Operation[int]:
+        return (yield from self._wire.info(info.origin)).max_value_size
 
     def _send(
         self, info: BucketInfo, key: str, data: bytes, headers: dict[str, str], what: str, *, patient: bool = False
     ) -> Operation[int]:
         subject = f"{self._wire.key_prefix}{info.origin}.{key}"
         while True:
-            reply = yield Exchange(
+            exchange = Exchange(
                 self._wire.client, subject, data, headers or None, what=what, writes=True, patient=patient
             )
+            try:
+                reply = yield exchange
+            except ValueTooLarge as error:
+                raise too_large_for_server(what, info.bucket, key, error.size, error.limit) from None
             if reply.headers is None or reply.headers.get("Status") != NO_RESPONDERS:
                 break
             # Nobody took it: there is no bucket, or it has no leader for now. Nothing was written (F20).
@@ -90,7 +92,11 @@ class Writer:
             yield Pause(self._wire.client, _LEADERLESS_PAUSE, what)
         answer = json.loads(reply.data)
         if "error" in answer:
-            raise _located(api_error(answer["error"], what, info.bucket, key), len(data), info)
+            refusal = api_error(answer["error"], what, info.bucket, key)
+            if isinstance(refusal, ValueTooLarge):  # the limit was lowered since the bucket was opened
+                limit = yield from self._limit(info)
+                refusal = too_large_for_bucket(what, info.bucket, key, _size(headers, data), limit)
+            raise refusal
         return int(answer["seq"])
 
     def _settle(self, info: BucketInfo, key: str, data: bytes, headers: dict[str, str], what: str) -> Operation[int]:
@@ -115,9 +121,3 @@ def _size(headers: dict[str, str], data: bytes) -> int:
     if not headers:
         return len(data)
     return len(data) + sum(len(name) + len(value) + 4 for name, value in headers.items()) + 12
-
-
-def _located(error: OperationalError, size: int, info: BucketInfo) -> OperationalError:
-    if isinstance(error, ValueTooLarge):
-        error.size, error.limit = size, info.max_value_size
-    return error

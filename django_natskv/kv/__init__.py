@@ -9,6 +9,7 @@ from django_natskv.kv.connection import Connection
 from django_natskv.kv.context import KVContext
 from django_natskv.kv.entries import BucketConfig, BucketStatus, Deliver, Entry, Operation
 from django_natskv.kv.settings import ConnectionSettings, LocalCacheSettings, ReconnectSettings, TLSSettings
+from django_natskv.kv.watch import Watch
 
 __all__ = [
     "Bucket",
@@ -24,4 +25,5 @@ __all__ = [
     "Operation",
     "ReconnectSettings",
     "TLSSettings",
+    "Watch",
 ]

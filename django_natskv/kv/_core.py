@@ -29,6 +29,7 @@ _AT_ONCE = 256  # requests sent side by side
 _TRIES = 5  # of a create over a marker that keeps changing
 _QUIET_ROUNDS = 25  # checks without anything new, 10 ms apart, after which a replay is over whatever the count says
 _LAST_REVISION = 2**63 - 1
+_LISTED = 20_000  # keys up to which a replay's end is held against their list and not only their number
 _MS = 1_000
 _NS = 1_000_000_000
 
@@ -234,10 +235,25 @@ class Core:
                 take(stored)
             if deliveries and deliveries[-1].pending:
                 continue
-            if len(seen) >= (yield from self.wire.count_under(self.info, filters, what)):
+            if (yield from self.is_complete(self.info, filters, seen, what)):
                 return
             quiet = 0 if deliveries else quiet + 1
             yield Pause(self.wire.client, 0.01, what)
+
+    def is_complete(self, info: BucketInfo, filters: list[str], seen: set[str], what: str) -> Operation[bool]:
+        """Tell whether ``seen`` holds every key that is there now under ``filters``."""
+        if self.covers_all(filters, info):
+            there = (yield from self.wire.info(info.bucket)).subjects
+            if len(seen) < there:
+                return False
+            if len(seen) == there > _LISTED:
+                return True
+        # Equal numbers could hide a key that went behind one that was not seen yet.
+        return (yield from self.wire.subjects_under(info, filters, what)) <= seen
+
+    def covers_all(self, filters: list[str], info: BucketInfo) -> bool:
+        """Tell whether ``filters`` let every key of the bucket pass, so that its own count of keys is theirs."""
+        return filters == [f"{self.prefix}>"] and not info.config.get("sources")
 
     # --- values ---
 

@@ -5,12 +5,14 @@ Owns the two faces and what they promise. Knows nothing of how an operation is c
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
 from django_natskv.kv._core import Core
 from django_natskv.kv.driver import Runner
-from django_natskv.kv.entries import Entry
+from django_natskv.kv.entries import Deliver, Entry
+from django_natskv.kv.watch import Handler, OnError, Watch, Watcher
 
 Filter = str | Iterable[str]
 
@@ -28,9 +30,10 @@ class Bucket:
     (``error.may_have_been_applied``); after every other error nothing was written.
     """
 
-    def __init__(self, core: Core, runner: Runner) -> None:
+    def __init__(self, core: Core, runner: Runner, watcher: Watcher) -> None:
         self._core = core
         self._runner = runner
+        self._watcher = watcher
 
     def __repr__(self) -> str:
         return f"<Bucket {self.name}>"
@@ -158,3 +161,43 @@ class Bucket:
     async def apurge_deletes(self) -> None:
         """See purge_deletes()."""
         return await self._runner.acall(self._core.purge_deletes())
+
+    def watch(
+        self,
+        handler: Handler,
+        *,
+        deliver: Deliver | str = Deliver.LATEST,
+        keys: Filter | None = None,
+        ignore_deletes: bool = False,
+        on_error: OnError | None = None,
+    ) -> Watch:
+        """Call ``handler`` with each change as an entry, one after another, until the watch is stopped.
+
+        ``deliver``: "latest" begins with each key's newest entry, "history" with all that is kept, "updates" with
+        nothing. ``keys`` restricts the watch to one pattern or the union of several; ``ignore_deletes`` leaves out
+        tombstones and purge markers. The next entry waits until the handler has returned, and what it returned,
+        if that is awaitable, has settled. A plain handler runs on a thread of the watch's own, may block, and may
+        call the bucket.
+
+        An entry that does not decode, and an exception of the handler, goes to ``on_error``, else to the log and
+        the connection's status, and the watch goes on. It survives lost connections, restarts of the server and a
+        bucket that is deleted and made anew; what changed meanwhile is delivered afterwards: the newest revision of
+        each key that changed, and a purge for each that is gone. A key that vanishes without a marker (an expiry, for
+        instance) is delivered as a purge of its last revision.
+
+        Raises ``InvalidDeliver``, ``InvalidKeys`` and ``UsageError`` before anything is sent, ``BucketNotFound``.
+        """
+        return self._runner.call(self._watcher.watch(handler, deliver, keys, ignore_deletes, on_error, None))
+
+    async def awatch(
+        self,
+        handler: Handler,
+        *,
+        deliver: Deliver | str = Deliver.LATEST,
+        keys: Filter | None = None,
+        ignore_deletes: bool = False,
+        on_error: OnError | None = None,
+    ) -> Watch:
+        """See watch()."""
+        home = asyncio.get_running_loop()  # a handler's awaitables belong to the loop that asked
+        return await self._runner.acall(self._watcher.watch(handler, deliver, keys, ignore_deletes, on_error, home))

@@ -11,13 +11,13 @@ from typing import Any
 from django_natskv.exceptions import JetStreamApiError
 from django_natskv.kv import codecs
 from django_natskv.kv._core import Core
-from django_natskv.kv._nats.client import Client
 from django_natskv.kv._nats.config import BucketInfo, changes, from_stream, to_stream, updated
 from django_natskv.kv._nats.verbs import Wire
 from django_natskv.kv.bucket import Bucket
 from django_natskv.kv.driver import Operation, Runner
 from django_natskv.kv.entries import BucketConfig, BucketStatus
 from django_natskv.kv.names import check_name
+from django_natskv.kv.watch import Report, Watcher, log_error
 
 Config = Mapping[str, Any] | BucketConfig
 _NOT_APPLIED = 0
@@ -31,9 +31,12 @@ class KVContext:
     server refuses is a ``JetStreamApiError`` with its code and description.
     """
 
-    def __init__(self, client: Client, runner: Runner) -> None:
-        self._wire = Wire(client)
+    def __init__(self, requests: Wire, runner: Runner, watches: Wire, watching: Runner, report: Report | None) -> None:
+        self._wire = requests
         self._runner = runner
+        self._watches = watches
+        self._watching = watching
+        self._report = report
 
     def create_bucket(self, config: Config, *, codec: Any = None) -> Bucket:
         """Create a bucket and return its handle, bound to ``codec`` or else to the connection's.
@@ -99,13 +102,11 @@ class KVContext:
 
     # --- the operations behind both faces ---
 
-    def verify(self) -> Operation[None]:
-        """Make sure that JetStream is there: ``JetStreamNotEnabled``."""
-        return self._wire.verify()
-
     def _handle(self, info: BucketInfo, codec: Any) -> Bucket:
         chosen = self._codec(codec)
-        return Bucket(Core(self._wire, info, chosen), self._runner)
+        watched = Core(self._watches, info, chosen)
+        watcher = Watcher(watched, self._watching, self._report or log_error(info.bucket))
+        return Bucket(Core(self._wire, info, chosen), self._runner, watcher)
 
     def _codec(self, codec: Any) -> codecs.Codec:
         return codecs.resolve(self._wire.client.settings.codec if codec is None else codec)

@@ -80,6 +80,7 @@ class Client:
         self.state = State.IDLE
         self.last_error: OperationalError | None = None
         self._dialled: Dialled | None = None
+        self._spawned: set[asyncio.Task[None]] = set()
         self._tokens = itertools.count(1)
         self._in_flight: dict[str, Exchange] = {}
         self._waiting: list[Exchange] = []
@@ -95,7 +96,7 @@ class Client:
         self.max_payload = 2**20
 
     def _after_fork(self) -> Any:
-        kept = (self._dialled, self._supervisor, self._in_flight, self._waiting)
+        kept = (self._dialled, self._spawned, self._supervisor, self._in_flight, self._waiting)
         if self._dialled is not None:
             self._dialled.cut_off()
         self._fresh()
@@ -121,6 +122,13 @@ class Client:
     def new_id(self) -> str:
         """Return an id that no other write anywhere has."""
         return f"{self._origin}.{next(self._ids)}"
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run ``coroutine`` on the loop until it ends or the connection is closed. On the loop."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._spawned.add(task)
+        task.add_done_callback(self._spawned.discard)
+        return task
 
     def forget(self, exchange: Exchange) -> None:
         """Stop waiting for the reply to a request."""
@@ -356,6 +364,10 @@ class Client:
         """Close for good, on the loop's thread, as its last act."""
         if self._supervisor is not None:
             self._supervisor.cancel()
+        spawned = list(self._spawned)
+        for task in spawned:
+            task.cancel()
+        await asyncio.gather(*spawned, return_exceptions=True)
         dialled = self._dialled
         self._lose(NotConnected("The connection was closed."))
         self._fail_waiting()

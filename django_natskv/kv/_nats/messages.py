@@ -31,6 +31,18 @@ class Stored:
     data: bytes
     pending: int = -1
     delivery: int = 0  # the number of this delivery in its consumer; a gap means that one was lost
+    delta: int = 0  # the distance from the key's newest revision
+
+    @property
+    def time_to_live(self) -> int:
+        """The seconds that it was given to live, or 0. Only our own form and that of whole seconds is understood."""
+        given = self.headers.get("Nats-TTL", "")
+        return int(given.removesuffix("s")) if given.removesuffix("s").isdigit() else 0
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is a value and no marker."""
+        return self.operation is Operation.PUT
 
     @property
     def operation(self) -> Operation:

@@ -211,23 +211,20 @@ class Wire:
                 found.append(from_leader(answer_of(reply, what, bucket)["message"]))
         return found
 
-    def count_under(self, info: BucketInfo, filters: Sequence[str], what: str) -> Operation[int]:
-        """Return how many keys, markers included, there are now under ``filters``, of which no two may overlap."""
-        bucket = info.bucket
-        if list(filters) == [f"$KV.{info.origin}.>"] and not info.config.get("sources"):
-            return (yield from self.info(bucket)).subjects
-        total = 0
+    def subjects_under(self, info: BucketInfo, filters: Sequence[str], what: str) -> Operation[set[str]]:
+        """Return the subjects of all keys, those of markers included, that there are now under ``filters``."""
+        found: set[str] = set()
         for subject in filters:
             offset = 0
             while True:
                 body = {"subjects_filter": subject, "offset": offset}
-                answer = yield from self.ask(f"STREAM.INFO.{STREAM_PREFIX}{bucket}", body, what, bucket)
-                page = len(answer["state"].get("subjects") or {})
-                offset += page
+                answer = yield from self.ask(f"STREAM.INFO.{STREAM_PREFIX}{info.bucket}", body, what, info.bucket)
+                page = answer["state"].get("subjects") or {}
+                found.update(page)
+                offset += len(page)
                 if not page or offset >= answer.get("total", 0):
                     break
-            total += offset
-        return total
+        return found
 
     # --- consumers ---
 
@@ -239,9 +236,14 @@ class Wire:
 
     def pull(self, bucket: str, name: str, inbox: Inbox, options: dict[str, Any], what: str) -> Pull:
         """Return the step that asks a consumer for its next deliveries."""
-        subject = f"{self._api}.CONSUMER.MSG.NEXT.{STREAM_PREFIX}{bucket}.{name}"
         payload = json.dumps(options).encode()
-        return Pull(self.client, subject, payload, batch=options["batch"], inbox=inbox, what=what)
+        return Pull(
+            self.client, self.pull_subject(bucket, name), payload, batch=options["batch"], inbox=inbox, what=what
+        )
+
+    def pull_subject(self, bucket: str, name: str) -> str:
+        """Return where to ask a consumer for deliveries."""
+        return f"{self._api}.CONSUMER.MSG.NEXT.{STREAM_PREFIX}{bucket}.{name}"
 
     def drop_consumer(self, bucket: str, name: str) -> None:
         """Ask for a consumer's deletion without waiting for it."""

@@ -1,0 +1,132 @@
+"""An open-ended flow of deliveries: pull after pull from one consumer.
+
+Owns the pulls, their heartbeats and the order of deliveries. Knows nothing of what the deliveries mean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+from django_natskv.exceptions import OperationalError
+from django_natskv.kv._nats.client import Client, Inbox
+from django_natskv.kv._nats.exchange import Exchange
+from django_natskv.kv._nats.messages import Stored, from_delivery
+
+BATCH = 1_000  # deliveries a pull asks for: bounded, so that a slow reader is never cut off (F23)
+HEARTBEAT = 0.5  # seconds; the server says so when it has nothing to say
+SILENCE = 2.5 * HEARTBEAT  # seconds without a word after which the consumer counts as dead
+EXPIRES = 30  # seconds that a pull stays open
+_NS = 1_000_000_000
+_AGAIN = ("404", "408")  # nothing there, or the pull's time is up: pull again
+
+_REQUEST = json.dumps({"batch": BATCH, "expires": EXPIRES * _NS, "idle_heartbeat": int(HEARTBEAT * _NS)}).encode()
+
+
+class Interrupted(OperationalError):  # noqa: N818 - never seen outside the session
+    """The flow cannot go on: something was lost, or the consumer is gone. Begin again from the bucket itself."""
+
+
+class Flow:
+    """The deliveries of one consumer, in order and without gaps, or ``Interrupted``. Lives on the client's loop."""
+
+    def __init__(self, client: Client, subject: str) -> None:
+        self._client = client
+        self._subject = subject
+        self._inbox = Inbox(client)
+        self._pull: _Pull | None = None
+        self._arrived = asyncio.Event()
+        self._messages: list[Any] = []
+        self._expected = 1
+        self._heard = 0.0
+
+    async def next(self, patience: float) -> list[Stored]:
+        """Return what has arrived, at once, or wait for it up to ``patience`` seconds; [] when nothing came.
+
+        Raises ``Interrupted``.
+        """
+        loop = asyncio.get_running_loop()
+        if self._pull is None:
+            self._heard = loop.time()
+            self._pull = _Pull(self._client, self._subject, self._inbox, self)
+            self._client.submit(self._pull)
+        if not self._messages and not self._pull.over:
+            self._arrived.clear()
+            timer = loop.call_later(min(patience, SILENCE), self._arrived.set)
+            try:
+                await self._arrived.wait()
+            finally:
+                timer.cancel()
+        messages, self._messages = self._messages, []
+        if self._pull.over:
+            self._check(self._pull)
+            self._pull = None
+        elif loop.time() - self._heard > SILENCE:
+            message = "The server fell silent."
+            raise Interrupted(message)
+        return [self._in_order(from_delivery(message)) for message in messages]
+
+    def hear(self, message: Any | None) -> None:
+        """Take a delivery, or only a sign of life."""
+        self._heard = asyncio.get_running_loop().time()
+        if message is not None:
+            self._messages.append(message)
+            if not self._arrived.is_set():
+                self._arrived.set()
+
+    def wake(self) -> None:
+        """Let ``next`` see that the pull is over."""
+        self._arrived.set()
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._pull is not None:
+            self._pull.abandon()
+        self._inbox.close()
+
+    def _check(self, pull: _Pull) -> None:
+        if pull.error is not None:
+            raise Interrupted(str(pull.error)) from pull.error
+        if pull.status and pull.status not in _AGAIN:
+            raise Interrupted(f"The server ended the flow: {pull.description} ({pull.status}).")
+
+    def _in_order(self, stored: Stored) -> Stored:
+        if stored.delivery != self._expected:
+            message = f"Delivery {self._expected} is missing: {stored.delivery} came instead."
+            raise Interrupted(message)
+        self._expected += 1
+        return stored
+
+
+class _Pull(Exchange):
+    """One pull of a flow."""
+
+    __slots__ = ("count", "description", "flow", "status")
+
+    def __init__(self, client: Client, subject: str, inbox: Inbox, flow: Flow) -> None:
+        super().__init__(client, subject, _REQUEST, what="watching a bucket", many=True, inbox=inbox)
+        self.flow = flow
+        self.count = 0
+        self.status = ""
+        self.description = ""
+
+    def receive(self, message: Any) -> None:
+        """Take a delivery, a heartbeat or the end of the pull."""
+        status = message.headers.get("Status") if message.headers is not None else None
+        if status is None:
+            self.flow.hear(message)
+            self.count += 1
+            if self.count >= BATCH:
+                self.finish()
+        elif status == "100":
+            self.flow.hear(None)
+        else:
+            self.status = status
+            self.description = message.headers.get("Description", "")
+            self.finish()
+
+    def finish(self, error: Exception | None = None) -> None:
+        """End the pull, once."""
+        super().finish(error)
+        self.flow.wake()

@@ -1,0 +1,233 @@
+"""Watch: a handler that is told of every change of a bucket, one after another.
+
+Owns the handle, the thread that handlers run on and what becomes of their errors. Knows nothing of how changes are
+found out: a session gives them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import logging
+import queue
+import threading
+from collections.abc import Awaitable, Callable, KeysView, Sequence
+from concurrent.futures import Future, InvalidStateError, TimeoutError as FutureTimeoutError
+from datetime import UTC, datetime
+from typing import Any
+
+from django_natskv.exceptions import CodecError, UsageError
+from django_natskv.kv._core import Core
+from django_natskv.kv._known import Known
+from django_natskv.kv._nats.messages import Stored
+from django_natskv.kv._session import Session
+from django_natskv.kv.driver import Operation, Runner
+from django_natskv.kv.entries import Deliver, Entry
+from django_natskv.kv.names import check_patterns, matcher
+
+logger = logging.getLogger("django_natskv.watch")
+
+Handler = Callable[[Entry], Awaitable[Any] | Any]
+OnError = Callable[[Exception], Any]
+Report = Callable[[Exception], None]
+
+QUEUED = 10_000  # entries that wait for a slow handler before no more are asked for
+_LOOK_AROUND = 0.5  # seconds between two looks whether a handler's event loop is still there
+
+
+class Watch:
+    """An open-ended observation of a bucket. Goes on until ``stop()``, whatever happens to the server meanwhile.
+
+    ``initialized`` is done when everything that was in the bucket at the start has been handed to the handler, and
+    never before; with deliver="updates" at once. It is cancelled when the watch is stopped first.
+
+    In a forked child a watch of the parent is silent: it belongs to the process that began it.
+    """
+
+    def __init__(self, teller: _Teller, session: Session) -> None:
+        self._teller = teller
+        self._session = session
+        self.initialized: Future[None] = teller.initialized
+
+    def stop(self) -> None:
+        """Cease delivery: no entry is handed over after this returned. Returns at once; safe to repeat."""
+        self._teller.stop()
+        self._session.stop()
+
+
+class Watcher:
+    """What a bucket needs to be watched: a core and a runner on the connection that watches have to themselves."""
+
+    def __init__(self, core: Core, runner: Runner, report: Report) -> None:
+        self._core = core
+        self._runner = runner
+        self._report = report
+
+    def watch(
+        self,
+        handler: Handler,
+        deliver: object,
+        keys: object,
+        ignore_deletes: object,
+        on_error: OnError | None,
+        home: asyncio.AbstractEventLoop | None,
+    ) -> Operation[Watch]:
+        """See ``Bucket.watch``; ``home`` is the loop that awaitables of the handler are awaited on."""
+        mode = Deliver.check(deliver)
+        patterns = (">",) if keys is None else check_patterns(keys)
+        for name, given in (("handler", handler), ("on_error", on_error)):
+            if not callable(given) and not (name == "on_error" and given is None):
+                message = f"{name} is something to call with an argument, not {type(given).__name__}."
+                raise UsageError(message)
+        core = self._core
+        info = yield from core.wire.info(core.name)
+        after = (info.last_revision, info.created) if mode is Deliver.UPDATES else None
+        teller = _Teller(core, handler, on_error or self._report, patterns, home, hides_markers=bool(ignore_deletes))
+        teller.skip_up_to(after)
+        session = Session(core, self._runner, patterns, teller, history=mode is Deliver.HISTORY)
+        session.start()
+        return Watch(teller, session)
+
+
+class _Teller:
+    """The sink of a watch: works out what is news and tells the handler, on a thread of its own."""
+
+    def __init__(
+        self,
+        core: Core,
+        handler: Handler,
+        on_error: OnError,
+        patterns: Sequence[str],
+        home: asyncio.AbstractEventLoop | None,
+        *,
+        hides_markers: bool,
+    ) -> None:
+        self.initialized: Future[None] = Future()
+        self._core = core
+        self._handler = handler
+        self._on_error = on_error
+        self._wanted = matcher(patterns)
+        self._home = home
+        self._hides_markers = hides_markers
+        self._known = Known()
+        self._after: tuple[int, datetime] | None = None
+        self._first = True
+        self._stopped = False
+        self._queue: queue.SimpleQueue[Stored | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._deliver, name=f"natskv-watch-{core.name}", daemon=True)
+        self._thread.start()
+
+    def skip_up_to(self, position: tuple[int, datetime] | None) -> None:
+        """Deliver only what is newer than ``position`` (revision, and the time when the bucket was made)."""
+        self._after = position
+        if position is not None:
+            self.initialized.set_result(None)
+
+    # --- the sink, on the loop ---
+
+    def subjects(self) -> KeysView[str]:
+        return self._known.subjects()
+
+    def revision(self, subject: str) -> int | None:
+        return self._known.revision(subject)
+
+    def replace(self, replay: Sequence[Stored]) -> None:
+        news = self._known.replace(replay, datetime.now(UTC))
+        if self._first and self._after is not None:
+            revision, _ = self._after
+            news = [stored for stored in news if stored.revision > revision]
+        for stored in news:
+            self._queue.put(stored)
+        if self._first:
+            self._first = False
+            self._queue.put(None)
+
+    def apply(self, stored: Stored) -> None:
+        self._known.apply(stored)
+        self._queue.put(stored)
+
+    def forget(self, gone: Stored) -> None:
+        if self._known.forget(gone.subject):
+            self._queue.put(gone)
+
+    def stale(self, error: Exception) -> None:
+        """Nothing to tell: what changes meanwhile is told afterwards."""
+
+    def is_busy(self) -> bool:
+        return self._queue.qsize() > QUEUED
+
+    def ended(self) -> None:
+        self.stop()
+
+    # --- from any thread ---
+
+    def stop(self) -> None:
+        self._stopped = True
+        self.initialized.cancel()
+        self._queue.put(None)
+
+    # --- the thread that handlers run on ---
+
+    def _deliver(self) -> None:
+        with contextlib.ExitStack() as stack:
+            runner = None if self._home is not None else stack.enter_context(asyncio.Runner())
+            while True:
+                stored = self._queue.get()
+                if self._stopped:
+                    return
+                if stored is not None:
+                    self._hand_over(stored, runner)
+                else:
+                    with contextlib.suppress(InvalidStateError):  # done at once with "updates", or cancelled
+                        self.initialized.set_result(None)
+
+    def _hand_over(self, stored: Stored, runner: asyncio.Runner | None) -> None:
+        if (self._hides_markers and not stored.is_live) or not self._wanted(self._core.key(stored)):
+            return
+        try:
+            entry = self._core.entry(stored, stored.delta)
+            self._settle(self._handler(entry), runner)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises, the watch goes on
+            self._tell_error(error, runner)
+
+    def _tell_error(self, error: Exception, runner: asyncio.Runner | None) -> None:
+        try:
+            self._settle(self._on_error(error), runner)
+        except Exception:
+            logger.exception("on_error of a watch on bucket %s failed", self._core.name)
+
+    def _settle(self, result: Any, runner: asyncio.Runner | None) -> None:
+        """Wait for what a handler returned, if it is to be awaited."""
+        if not inspect.isawaitable(result):
+            return
+        if runner is not None:
+            runner.run(_await(result))
+            return
+        assert self._home is not None  # noqa: S101 - there is a runner otherwise
+        future = asyncio.run_coroutine_threadsafe(_await(result), self._home)
+        while not self._stopped:
+            try:
+                future.result(_LOOK_AROUND)
+            except FutureTimeoutError:
+                if not future.done() and self._home.is_closed():
+                    self.stop()  # nobody is left to be told
+                elif future.done():
+                    future.result()
+            else:
+                return
+        future.cancel()
+
+
+async def _await(awaitable: Awaitable[Any]) -> Any:
+    return await awaitable
+
+
+def log_error(core_name: str) -> Report:
+    """Return what is done with a watch's error where neither ``on_error`` nor the connection takes it."""
+
+    def report(error: Exception) -> None:
+        known = isinstance(error, CodecError)
+        logger.error("A watch on bucket %s: %s", core_name, error if known else "its handler failed", exc_info=error)
+
+    return report

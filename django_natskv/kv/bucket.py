@@ -5,7 +5,6 @@ Owns the two faces and what they promise. Knows nothing of how an operation is c
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from typing import Any
 
@@ -177,7 +176,8 @@ class Bucket:
         nothing. ``keys`` restricts the watch to one pattern or the union of several; ``ignore_deletes`` leaves out
         tombstones and purge markers. The next entry waits until the handler has returned, and what it returned,
         if that is awaitable, has settled. A plain handler runs on a thread of the watch's own, may block, and may
-        call the bucket.
+        call the bucket. Awaitables are awaited on the event loop that runs where the watch was begun, else on that
+        thread.
 
         An entry that does not decode, and an exception of the handler, goes to ``on_error``, else to the log and
         the connection's status, and the watch goes on. It survives lost connections, restarts of the server and a
@@ -187,7 +187,7 @@ class Bucket:
 
         Raises ``InvalidDeliver``, ``InvalidKeys`` and ``UsageError`` before anything is sent, ``BucketNotFound``.
         """
-        return self._runner.call(self._watcher.watch(handler, deliver, keys, ignore_deletes, on_error, None))
+        return self._runner.call(self._watcher.watch(handler, deliver, keys, ignore_deletes, on_error))
 
     async def awatch(
         self,
@@ -199,5 +199,4 @@ class Bucket:
         on_error: OnError | None = None,
     ) -> Watch:
         """See watch()."""
-        home = asyncio.get_running_loop()  # a handler's awaitables belong to the loop that asked
-        return await self._runner.acall(self._watcher.watch(handler, deliver, keys, ignore_deletes, on_error, home))
+        return await self._runner.acall(self._watcher.watch(handler, deliver, keys, ignore_deletes, on_error))

@@ -71,9 +71,10 @@ class Watcher:
         keys: object,
         ignore_deletes: object,
         on_error: OnError | None,
-        home: asyncio.AbstractEventLoop | None,
     ) -> Operation[Watch]:
-        """See ``Bucket.watch``; ``home`` is the loop that awaitables of the handler are awaited on."""
+        """See ``Bucket.watch``."""
+        # A handler's awaitables belong to the loop that asked for the watch.
+        home = asyncio._get_running_loop()  # noqa: SLF001 - its public twin raises where there is none
         mode = Deliver.check(deliver)
         patterns = (">",) if keys is None else check_patterns(keys)
         for name, given in (("handler", handler), ("on_error", on_error)):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import pytest
@@ -116,3 +116,13 @@ def make_bucket(context: Any, bucket_name: str) -> Iterator[MakeBucket]:
 def bucket(make_bucket: MakeBucket) -> Any:
     """A bucket with a history of 8, on each face."""
     return make_bucket(history=8)
+
+
+def fill(bucket: Any, keys: Sequence[str], value: Any = 0) -> None:
+    """Put ``value`` under every key, quickly."""
+
+    async def put_all() -> None:
+        for start in range(0, len(keys), 1_000):
+            await asyncio.gather(*(bucket.plain.aput(key, value) for key in keys[start : start + 1_000]))
+
+    asyncio.run(put_all())

@@ -7,10 +7,11 @@ an operation that a runner drives, in the caller's thread, where keys are checke
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from django_natskv.exceptions import CodecError, InvalidTTL, UsageError, WrongRevision
+from django_natskv.exceptions import CodecError, InvalidTTL, OperationTimedOut, UsageError, WrongRevision
 from django_natskv.kv._nats.client import Inbox
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.errors import wrong_revision
@@ -26,12 +27,33 @@ from django_natskv.kv.names import check_key, check_patterns, disjoint, matcher
 BATCH = 2_000  # deliveries asked for at once: bounded, so that a slow reader is never cut off (F23)
 INACTIVE = 10  # seconds after which the server lets go of a consumer that nobody deleted
 _AT_ONCE = 256  # requests sent side by side
-_TRIES = 5  # of a create over a marker that keeps changing
+_TRIES = 5  # of a create over a marker that keeps changing, of a listing whose consumer keeps being lost
+_GONE = ("409", "503")  # what the server says instead of deliveries when a consumer is no more
 _QUIET_ROUNDS = 25  # checks without anything new, 10 ms apart, after which a replay is over whatever the count says
 _LAST_REVISION = 2**63 - 1
 _LISTED = 20_000  # keys up to which a replay's end is held against their list and not only their number
 _MS = 1_000
 _NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """The newest revision by subject: of live keys, and of those that only a marker remembers."""
+
+    live: dict[str, int] = field(default_factory=dict)
+    markers: dict[str, int] = field(default_factory=dict)
+
+    def subjects(self) -> set[str]:
+        """Return all of them."""
+        return {*self.live, *self.markers}
+
+    def take(self, stored: Stored) -> None:
+        """Note a revision, which is newer than what was noted of its subject before."""
+        now, before = self.live, self.markers
+        if stored.operation is not Did.PUT:
+            now, before = before, now
+        before.pop(stored.subject, None)
+        now[stored.subject] = stored.revision
 
 
 class Core:
@@ -58,8 +80,8 @@ class Core:
 
     def get_many(self, keys: Iterable[str]) -> Operation[dict[str, Entry]]:
         """See ``Bucket.get_many``."""
-        if isinstance(keys, str):
-            message = "get_many takes several keys: pass a list of them, or call get."
+        if isinstance(keys, str) or not isinstance(keys, Iterable):
+            message = f"get_many takes a list of keys, not {type(keys).__name__}: for one key call get."
             raise UsageError(message)
         subjects = [self.prefix + key for key in dict.fromkeys(check_key(key) for key in keys)]
         what = f"reading {len(subjects):,} keys in bucket {self.name!r}"
@@ -106,23 +128,14 @@ class Core:
 
     def keys(self, patterns: object) -> Operation[list[str]]:
         """See ``Bucket.keys``."""
-        live: dict[str, None] = {}
-
-        def take(stored: Stored) -> None:
-            key = self.key(stored)
-            if stored.operation is Did.PUT:
-                live[key] = None
-            else:
-                live.pop(key, None)
-
         checked = (">",) if patterns is None else check_patterns(patterns)
-        yield from self.replay(take, checked, f"listing the keys of bucket {self.name!r}")
+        heads = yield from self.heads(checked, f"listing the keys of bucket {self.name!r}")
         wanted = matcher(checked)
-        return [key for key in live if wanted(key)]
+        return [key for subject in heads.live if wanted(key := subject[len(self.prefix) :])]
 
     def count(self) -> Operation[int]:
         """Return the number of live keys."""
-        return len((yield from self.keys(None)))
+        return len((yield from self.heads((">",), f"counting the entries of bucket {self.name!r}")).live)
 
     # --- writing ---
 
@@ -170,17 +183,9 @@ class Core:
 
     def purge_deletes(self) -> Operation[None]:
         """See ``Bucket.purge_deletes``."""
-        markers: dict[str, int] = {}
-
-        def take(stored: Stored) -> None:
-            if stored.operation is Did.PUT:
-                markers.pop(stored.subject, None)
-            else:
-                markers[stored.subject] = stored.revision
-
-        yield from self.replay(take, (">",), f"looking for tombstones in bucket {self.name!r}")
+        heads = yield from self.heads((">",), f"looking for tombstones in bucket {self.name!r}")
         # Up to the marker's own revision: a key that was written again meanwhile keeps its new value.
-        found = list(markers.items())
+        found = list(heads.markers.items())
         for start in range(0, len(found), _AT_ONCE):
             yield from self.wire.purge_up_to(self.name, found[start : start + _AT_ONCE])
 
@@ -191,13 +196,21 @@ class Core:
 
     # --- the whole bucket ---
 
-    def replay(self, take: Callable[[Stored], None], patterns: Sequence[str], what: str) -> Operation[None]:
-        """Give ``take`` the newest revision, without its value, of every key under ``patterns``, markers included.
+    def heads(self, patterns: Sequence[str], what: str) -> Operation[Heads]:
+        """Return the newest revision of every key under ``patterns``, markers included.
 
         Nothing that was there throughout is missed: the end of the deliveries is held against the server's count of
         keys, because a key that moves on meanwhile can make "nothing pending" true too early.
         """
         filters = [self.prefix + pattern for pattern in disjoint(patterns)]
+        for _ in range(_TRIES):
+            heads = yield from self._replay(filters, what)
+            if heads is not None:
+                return heads
+        message = f"The server stopped answering {what} in the middle, {_TRIES} times. Try again later."
+        raise OperationTimedOut(message)
+
+    def _replay(self, filters: list[str], what: str) -> Operation[Heads | None]:
         name = f"natskv-{secrets.token_hex(8)}"
         config = {
             "name": name,
@@ -210,9 +223,9 @@ class Core:
             "inactive_threshold": INACTIVE * _NS,
         }
         inbox = Inbox(self.wire.client)
-        yield from self.wire.create_consumer(self.name, config, what)
         try:
-            yield from self._drain(name, inbox, take, filters, what)
+            yield from self.wire.create_consumer(self.name, config, what)
+            heads = yield from self._drain(name, inbox, filters, what)
         except BaseException:
             # Nothing may be awaited while the operation is being given up.
             self.wire.drop_consumer(self.name, name)
@@ -220,25 +233,27 @@ class Core:
         finally:
             inbox.close()
         yield from self.wire.delete_consumer(self.name, name, what)
+        return heads
 
-    def _drain(
-        self, name: str, inbox: Inbox, take: Callable[[Stored], None], filters: list[str], what: str
-    ) -> Operation[None]:
-        seen: set[str] = set()
+    def _drain(self, name: str, inbox: Inbox, filters: list[str], what: str) -> Operation[Heads | None]:
+        """Take what a consumer delivers; None when it is gone before the end, with its bucket or its server."""
+        heads = Heads()
         quiet = 0
         options = {"batch": BATCH, "no_wait": True}
         while quiet < _QUIET_ROUNDS:
             replies = yield self.wire.pull(self.name, name, inbox, options, what)
             deliveries = [from_delivery(reply) for reply in replies if reply.reply]
             for stored in deliveries:
-                seen.add(stored.subject)
-                take(stored)
+                heads.take(stored)
             if deliveries and deliveries[-1].pending:
                 continue
-            if (yield from self.is_complete(self.info, filters, seen, what)):
-                return
+            if len(deliveries) < len(replies) and replies[-1].headers["Status"] in _GONE:
+                return None
+            if (yield from self.is_complete(self.info, filters, heads.subjects(), what)):
+                return heads
             quiet = 0 if deliveries else quiet + 1
             yield Pause(self.wire.client, 0.01, what)
+        return heads
 
     def is_complete(self, info: BucketInfo, filters: list[str], seen: set[str], what: str) -> Operation[bool]:
         """Tell whether ``seen`` holds every key that is there now under ``filters``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django_natskv.exceptions import JetStreamApiError
+from django_natskv.exceptions import BucketNotFound, JetStreamApiError
 from django_natskv.kv import codecs
 from django_natskv.kv._core import Core
 from django_natskv.kv._nats.config import BucketInfo, changes, from_stream, to_stream, updated
@@ -141,7 +141,10 @@ class KVContext:
         infos = yield from self._wire.infos()
         statuses = []
         for info in infos:
-            status = yield from self._status_of(info)
+            try:
+                status = yield from self._status_of(info)
+            except BucketNotFound:  # deleted since it was listed
+                continue
             statuses.append(status)
         return sorted(statuses, key=lambda status: status.bucket)
 

@@ -14,6 +14,7 @@ from django_natskv.exceptions import (
     BucketNotFound,
     ConnectFailed,
     JetStreamApiError,
+    NotConnected,
 )
 from django_natskv.kv._nats.client import Client, Inbox
 from django_natskv.kv._nats.config import STREAM_PREFIX, BucketInfo
@@ -50,9 +51,21 @@ class Wire:
             return (yield Exchange(self.client, subject, payload, what=what, many=many, patient=True))
 
     def ask(self, verb: str, body: dict[str, Any] | None, what: str, bucket: str = "") -> Operation[dict[str, Any]]:
-        """Ask the API and return its answer; raises what its error means. For requests that are safe to repeat."""
+        """Ask the API and return its answer; raises what its error means. For requests that change nothing."""
         payload = json.dumps(body).encode() if body else b""
         reply = yield from self.read(f"{self._api}.{verb}", payload, what)
+        return answer_of(reply, what, bucket)
+
+    def change(self, verb: str, body: dict[str, Any], what: str, bucket: str) -> Operation[dict[str, Any]]:
+        """As ``ask``, for a change that is safe to repeat; when the second answer is lost too, the outcome is open."""
+        subject, payload = f"{self._api}.{verb}", json.dumps(body).encode()
+        try:
+            reply = yield Exchange(self.client, subject, payload, what=what, writes=True)
+        except ConnectionLost:
+            try:
+                reply = yield Exchange(self.client, subject, payload, what=what, writes=True, patient=True)
+            except NotConnected:
+                raise in_doubt(what) from None
         return answer_of(reply, what, bucket)
 
     def tell(self, verb: str, body: dict[str, Any] | None, what: str, bucket: str = "") -> Operation[dict[str, Any]]:
@@ -80,14 +93,15 @@ class Wire:
 
     def names(self) -> Operation[list[str]]:
         """Return the names of all buckets, over all pages."""
-        pages = self._pages("STREAM.NAMES", "streams", "listing the buckets")
-        names = yield from pages
-        return [name.removeprefix(STREAM_PREFIX) for name in names if name.startswith(STREAM_PREFIX)]
+        names = yield from self._pages("STREAM.NAMES", "streams", "listing the buckets")
+        # One that is made meanwhile can move another to the next page, where it comes again.
+        return [name.removeprefix(STREAM_PREFIX) for name in dict.fromkeys(names) if name.startswith(STREAM_PREFIX)]
 
     def infos(self) -> Operation[list[BucketInfo]]:
         """Return what the server says of all buckets, over all pages."""
-        found = yield from self._pages("STREAM.LIST", "streams", "listing the buckets")
-        return [BucketInfo.parse(info) for info in found if info["config"]["name"].startswith(STREAM_PREFIX)]
+        listed = yield from self._pages("STREAM.LIST", "streams", "listing the buckets")
+        found = {info["config"]["name"]: info for info in listed}
+        return [BucketInfo.parse(info) for name, info in found.items() if name.startswith(STREAM_PREFIX)]
 
     def _pages(self, verb: str, part: str, what: str) -> Operation[list[Any]]:
         found: list[Any] = []
@@ -110,13 +124,13 @@ class Wire:
         """Create a bucket; ``BucketExists`` over another configuration."""
         # The same configuration twice is no error to the server, so this is safe to repeat.
         verb = f"STREAM.CREATE.{STREAM_PREFIX}{bucket}"
-        answer = yield from self.ask(verb, stream, f"creating the bucket {bucket!r}", bucket)
+        answer = yield from self.change(verb, stream, f"creating the bucket {bucket!r}", bucket)
         return BucketInfo.parse(answer)
 
     def update_bucket(self, bucket: str, stream: dict[str, Any]) -> Operation[BucketInfo]:
         """Give a bucket a new configuration, whole."""
         verb = f"STREAM.UPDATE.{STREAM_PREFIX}{bucket}"
-        answer = yield from self.ask(verb, stream, f"updating the bucket {bucket!r}", bucket)
+        answer = yield from self.change(verb, stream, f"updating the bucket {bucket!r}", bucket)
         return BucketInfo.parse(answer)
 
     def delete_bucket(self, bucket: str) -> Operation[None]:
@@ -126,16 +140,20 @@ class Wire:
 
     def purge_up_to(self, bucket: str, filters: Sequence[tuple[str, int]]) -> Operation[None]:
         """Remove, for each subject, all revisions up to the given one."""
-        verb = f"{self._api}.STREAM.PURGE.{STREAM_PREFIX}{bucket}"
-        what = f"purging tombstones in {bucket!r}"
+        verb = f"STREAM.PURGE.{STREAM_PREFIX}{bucket}"
+        what = f"removing tombstones from bucket {bucket!r}"
+        bodies = [{"filter": subject, "seq": revision + 1} for subject, revision in filters]
         steps = [
-            Exchange(self.client, verb, json.dumps({"filter": subject, "seq": revision + 1}).encode(), what=what)
-            for subject, revision in filters
+            Exchange(self.client, f"{self._api}.{verb}", json.dumps(body).encode(), what=what, writes=True)
+            for body in bodies
         ]
-        for reply in (yield Together(steps)):
-            if isinstance(reply, Exception):
+        for body, reply in zip(bodies, (yield Together(steps)), strict=True):
+            if isinstance(reply, ConnectionLost):
+                yield from self.change(verb, body, what, bucket)
+            elif isinstance(reply, Exception):
                 raise reply
-            answer_of(reply, what, bucket)
+            else:
+                answer_of(reply, what, bucket)
 
     # --- reads ---
 

@@ -85,20 +85,26 @@ class Core:
             raise UsageError(message)
         subjects = [self.prefix + key for key in dict.fromkeys(check_key(key) for key in keys)]
         what = f"reading {len(subjects):,} keys in bucket {self.name!r}"
-        read = self._many_direct if self.info.direct else self._many_of_leader
         found: dict[str, Stored] = {}
         for chunk in _chunks(subjects, self.wire.client.max_payload):
-            yield from read(chunk, found, what)
+            if not (self.wire.is_direct(self.info) and (yield from self._many_direct(chunk, found, what))):
+                yield from self._many_of_leader(chunk, found, what)
         ordered = (found[subject] for subject in subjects if subject in found)
         return {self.key(stored): self.entry(stored) for stored in ordered if stored.operation is Did.PUT}
 
-    def _many_direct(self, subjects: list[str], found: dict[str, Stored], what: str) -> Operation[None]:
-        while subjects:
-            stored, left = yield from self.wire.many(self.info, {"multi_last": subjects}, what)
-            found.update((each.subject, each) for each in stored)
+    def _many_direct(self, subjects: list[str], found: dict[str, Stored], what: str) -> Operation[bool]:
+        """Add what is there to ``found``; return whether it can be relied on."""
+        here: dict[str, Stored] = {}
+        while missing := [subject for subject in subjects if subject not in here]:
+            answer = yield from self.wire.many(self.info, {"multi_last": missing}, what)
+            if answer is None:
+                return False
+            stored, left = answer
+            here.update((each.subject, each) for each in stored)
             if not left or not stored:
-                return
-            subjects = [subject for subject in subjects if subject not in found]
+                break
+        found.update(here)
+        return True
 
     def _many_of_leader(self, subjects: list[str], found: dict[str, Stored], what: str) -> Operation[None]:
         for start in range(0, len(subjects), _AT_ONCE):
@@ -110,21 +116,35 @@ class Core:
         """See ``Bucket.history``."""
         subject = self.prefix + check_key(key)
         what = self._what("reading the history of", key)
-        revisions: list[Stored] = []
-        following = 1
-        while True:
-            query = {"seq": following, "next_by_subj": subject}
-            if self.info.direct:
-                found, left = yield from self.wire.many(self.info, {**query, "batch": MAX_HISTORY}, what)
-            else:
-                one = yield from self.wire.by_leader(self.name, query, what)
-                found, left = ([one], 1) if one else ([], 0)
-            revisions.extend(found)
-            if not left or not found:
-                break
-            following = found[-1].revision + 1
+        revisions = None
+        if self.wire.is_direct(self.info):
+            revisions = yield from self._history_direct(subject, what)
+        if revisions is None:
+            revisions = yield from self._history_of_leader(subject, what)
         newest = len(revisions) - 1
         return [self.entry(stored, newest - position) for position, stored in enumerate(revisions)]
+
+    def _history_direct(self, subject: str, what: str) -> Operation[list[Stored] | None]:
+        revisions: list[Stored] = []
+        while True:
+            following = revisions[-1].revision + 1 if revisions else 1
+            query = {"seq": following, "next_by_subj": subject, "batch": MAX_HISTORY}
+            answer = yield from self.wire.many(self.info, query, what)
+            if answer is None:
+                return None
+            found, left = answer
+            revisions.extend(found)
+            if not left or not found:
+                return revisions
+
+    def _history_of_leader(self, subject: str, what: str) -> Operation[list[Stored]]:
+        revisions: list[Stored] = []
+        while True:
+            following = revisions[-1].revision + 1 if revisions else 1
+            found = yield from self.wire.by_leader(self.name, {"seq": following, "next_by_subj": subject}, what)
+            if found is None:
+                return revisions
+            revisions.append(found)
 
     def keys(self, patterns: object) -> Operation[list[str]]:
         """See ``Bucket.keys``."""
@@ -186,8 +206,10 @@ class Core:
         heads = yield from self.heads((">",), f"looking for tombstones in bucket {self.name!r}")
         # Up to the marker's own revision: a key that was written again meanwhile keeps its new value.
         found = list(heads.markers.items())
-        for start in range(0, len(found), _AT_ONCE):
-            yield from self.wire.purge_up_to(self.name, found[start : start + _AT_ONCE])
+        # A mirror does not follow what its origin removes: both are told.
+        for bucket in dict.fromkeys((self.info.origin, self.name)):
+            for start in range(0, len(found), _AT_ONCE):
+                yield from self.wire.purge_up_to(bucket, found[start : start + _AT_ONCE])
 
     def _write(
         self, key: str, data: bytes, headers: dict[str, str], what: str, expected: int | None = None

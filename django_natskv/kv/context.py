@@ -104,6 +104,7 @@ class KVContext:
 
     def _handle(self, info: BucketInfo, codec: Any) -> Bucket:
         chosen = self._codec(codec)
+        self._wire.note_mirror(info)
         watched = Core(self._watches, info, chosen)
         watcher = Watcher(watched, self._watching, self._report or log_error(info.bucket))
         return Bucket(Core(self._wire, info, chosen), self._runner, watcher)

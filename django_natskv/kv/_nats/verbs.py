@@ -38,6 +38,7 @@ class Wire:
             self._api = f"$JS.{settings.domain}.API"
         else:
             self._api = settings.api_prefix or "$JS.API"
+        self._mirrored: set[str] = set()
         # Beyond a domain or an account's border even keys travel under the API's prefix.
         self.key_prefix = "$KV." if self._api == "$JS.API" else f"{self._api}.$KV."
 
@@ -157,14 +158,32 @@ class Wire:
 
     # --- reads ---
 
+    def is_direct(self, info: BucketInfo) -> bool:
+        """Tell whether a direct read of the bucket gives what is newest."""
+        return info.direct and info.bucket not in self._mirrored
+
+    def note_mirror(self, info: BucketInfo) -> None:
+        """Remember the bucket that this one mirrors: a mirror answers direct reads of its origin too, and is behind."""
+        if info.origin != info.bucket:
+            self._mirrored.add(info.origin)
+
+    def _is_own(self, info: BucketInfo, reply: Any) -> bool:
+        """Tell whether the bucket itself answered; when it was a mirror, its leader is asked from now on."""
+        own: bool = reply.headers.get("Nats-Stream") == STREAM_PREFIX + info.bucket
+        if not own:
+            self._mirrored.add(info.bucket)
+        return own
+
     def last(self, info: BucketInfo, subject: str, what: str) -> Operation[Stored | None]:
         """Return the newest revision of a subject, marker or not."""
-        if not info.direct:
+        if not self.is_direct(info):
             return (yield from self.last_of_leader(info.bucket, subject, what))
         reply = yield from self.read(f"{self._api}.DIRECT.GET.{STREAM_PREFIX}{info.bucket}.{subject}", b"", what)
         headers = reply.headers
         if headers is not None and "Status" in headers:
             return (yield from self._no_direct(info.bucket, {"last_by_subj": subject}, headers["Status"], what))
+        if not self._is_own(info, reply):
+            return (yield from self.last_of_leader(info.bucket, subject, what))
         return from_direct(reply)
 
     def last_of_leader(self, bucket: str, subject: str, what: str) -> Operation[Stored | None]:
@@ -173,14 +192,14 @@ class Wire:
 
     def at(self, info: BucketInfo, revision: int, what: str) -> Operation[Stored | None]:
         """Return a revision by its number, whatever key it belongs to."""
-        if not info.direct:
+        if not self.is_direct(info):
             return (yield from self.by_leader(info.bucket, {"seq": revision}, what))
         payload = json.dumps({"seq": revision}).encode()
         reply = yield from self.read(f"{self._api}.DIRECT.GET.{STREAM_PREFIX}{info.bucket}", payload, what)
         headers = reply.headers
         if headers is not None and "Status" in headers:
             return (yield from self._no_direct(info.bucket, {"seq": revision}, headers["Status"], what))
-        return from_direct(reply)
+        return from_direct(reply)  # a revision never changes, whoever gives it
 
     def _no_direct(self, bucket: str, query: dict[str, Any], status: str, what: str) -> Operation[Stored | None]:
         if status == "404":
@@ -197,8 +216,11 @@ class Wire:
             return None
         return from_leader(answer_of(reply, what, bucket)["message"])
 
-    def many(self, info: BucketInfo, query: dict[str, Any], what: str) -> Operation[tuple[list[Stored], int]]:
-        """Return the revisions that a read of many finds, and how many a limit of the server's cut off."""
+    def many(self, info: BucketInfo, query: dict[str, Any], what: str) -> Operation[tuple[list[Stored], int] | None]:
+        """Return the revisions that a read of many finds, and how many a limit of the server's cut off.
+
+        None when a mirror answered, which may be behind: the leader must be asked.
+        """
         subject = f"{self._api}.DIRECT.GET.{STREAM_PREFIX}{info.bucket}"
         replies = yield from self.read(subject, json.dumps(query).encode(), what, many=True)
         *found, end = replies
@@ -211,6 +233,8 @@ class Wire:
             description = end.headers.get("Description", "no description")
             message = f"The server refused {what}: {description} (code {status})."
             raise JetStreamApiError(message, code=int(status), description=description)
+        if found and not self._is_own(info, found[0]):
+            return None
         return [from_direct(reply) for reply in found], int(end.headers.get("Nats-Num-Pending", 0))
 
     def each_of_leader(self, bucket: str, queries: Sequence[dict[str, Any]], what: str) -> Operation[list[Any]]:

@@ -248,13 +248,13 @@ class Core:
         try:
             yield from self.wire.create_consumer(self.name, config, what)
             heads = yield from self._drain(name, inbox, filters, what)
+            yield from self.wire.delete_consumer(self.name, name, what)
         except BaseException:
             # Nothing may be awaited while the operation is being given up.
             self.wire.drop_consumer(self.name, name)
             raise
         finally:
             inbox.close()
-        yield from self.wire.delete_consumer(self.name, name, what)
         return heads
 
     def _drain(self, name: str, inbox: Inbox, filters: list[str], what: str) -> Operation[Heads | None]:

@@ -45,12 +45,9 @@ def raw(nats_server, bucket, key, data=None):
     async def talk():
         client = await nats.connect(nats_server.url)
         store = await client.jetstream().key_value(bucket.name)
-        if data is None:
-            found = (await store.get(key)).value
-        else:
-            found = await store.put(key, data)
+        answer: Any = await store.get(key) if data is None else await store.put(key, data)
         await client.close()
-        return found
+        return answer if data is not None else answer.value
 
     return asyncio.run(talk())
 

@@ -26,6 +26,7 @@ from django_natskv.kv.driver import Operation
 MAX_MATCHES = 1024  # what one read of many keys may match (F18)
 OLDEST_API_LEVEL = 1  # nats-server 2.11 (F14)
 NO_RESPONDERS = "503"
+_DROP_AGAIN = 0.5  # seconds after which the deletion of a consumer that is given up is asked for again
 
 
 class Wire:
@@ -290,7 +291,13 @@ class Wire:
     def drop_consumer(self, bucket: str, name: str) -> None:
         """Ask for a consumer's deletion without waiting for it."""
         subject = f"{self._api}.CONSUMER.DELETE.{STREAM_PREFIX}{bucket}.{name}"
-        self.client.submit(Exchange(self.client, subject))
+
+        def ask() -> None:
+            self.client.submit(Exchange(self.client, subject))
+
+        ask()
+        # The server may still be at its creation, and carries out the one after the other in no certain order.
+        self.client.later(_DROP_AGAIN, ask)
 
     def delete_consumer(self, bucket: str, name: str, what: str) -> Operation[None]:
         """Delete a consumer; that it is gone already is fine."""

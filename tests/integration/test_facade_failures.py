@@ -1,0 +1,338 @@
+"""Writes when things break: what was acknowledged stays, what is in doubt says so, and nothing is applied twice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from django_natskv.exceptions import (
+    BucketNotFound,
+    NotConnected,
+    OperationalError,
+    OperationTimedOut,
+    WrongRevision,
+)
+from tests.fix_waiting import eventually
+
+WRITES = {
+    "put": lambda bucket, first: bucket.put("a", "new"),
+    "update": lambda bucket, first: bucket.update("a", "new", first),
+    "create": lambda bucket, first: bucket.create("b", "new"),
+    "create over a marker": lambda bucket, first: bucket.create("c", "new"),
+    "delete": lambda bucket, first: bucket.delete("a"),
+    "delete guarded": lambda bucket, first: bucket.delete("a", revision=first),
+    "purge": lambda bucket, first: bucket.purge("a"),
+    "purge guarded": lambda bucket, first: bucket.purge("a", revision=first),
+}
+
+
+@pytest.fixture
+def through_proxy(make_server, make_proxy, connect_kv, face, bucket_name):
+    """A bucket reached through a proxy, the same bucket reached directly, the proxy and the server."""
+    server = make_server()
+    proxy = make_proxy(server.url)
+    direct = face.wrap(connect_kv(server)).kv().create_bucket({"bucket": bucket_name, "history": 20})
+    bucket = face.wrap(connect_kv(proxy.url, request_timeout=1.0)).kv().open_bucket(bucket_name)
+    return bucket, direct, proxy, server
+
+
+def last_revision(server, bucket):
+    return server.streams()[f"KV_{bucket.name}"]["state"]["last_seq"]
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_write_whose_answer_is_lost_is_applied_once_and_told_truly(through_proxy, write, face):
+    bucket, direct, proxy, server = through_proxy
+    first = direct.put("a", "old")
+    direct.delete("c")
+    before, asked = last_revision(server, bucket), messages(server)
+    key = {"create": "b", "create over a marker": "c"}.get(write, "a")
+
+    def cut_when_it_has_arrived():
+        # A create over a marker is refused first, which writes nothing: there it is that answer that is lost.
+        refused = write == "create over a marker"
+        eventually(lambda: messages(server) > asked if refused else last_revision(server, bucket) > before, 0.9)
+        proxy.cut()
+        proxy.heal()
+
+    proxy.pause("replies")
+    with ThreadPoolExecutor(1) as pool:
+        cutting = pool.submit(cut_when_it_has_arrived)
+        try:
+            result = WRITES[write](bucket, first)
+        except OperationTimedOut as error:
+            assert error.may_have_been_applied  # noqa: PT017
+            result = "in doubt"
+        cutting.result()
+    entries = direct.history(key)
+    new = [entry for entry in entries if entry.revision > before]
+    assert len(new) == 1 or (not new and write == "create over a marker" and result == "in doubt")
+    if result != "in doubt" and result is not None:
+        assert new[0].revision == result
+    # Once the connection is back, all is well.
+    eventually(lambda: quietly(bucket.get, "a") or True)
+    eventually(lambda: succeeds(lambda: bucket.put("after", 1)))
+
+
+def messages(server):
+    return sum(one["in_msgs"] for one in server.connections())
+
+
+def quietly(call, *arguments):
+    with contextlib.suppress(OperationalError):
+        return call(*arguments)
+    return None
+
+
+def succeeds(call):
+    try:
+        call()
+    except OperationalError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("write", WRITES)
+def test_a_write_without_an_answer_in_time_may_have_been_applied(through_proxy, write):
+    bucket, direct, proxy, _ = through_proxy
+    first = direct.put("a", "old")
+    direct.delete("c")
+    with proxy.paused("replies"), pytest.raises(OperationTimedOut) as caught:
+        WRITES[write](bucket, first)
+    assert caught.value.may_have_been_applied
+    assert "may have been applied" in str(caught.value)
+    assert bucket.name in str(caught.value)
+
+
+def test_a_read_without_an_answer_in_time_changed_nothing(through_proxy):
+    bucket, direct, proxy, _ = through_proxy
+    direct.put("a", 1)
+    with proxy.paused("replies"), pytest.raises(OperationTimedOut) as caught:
+        bucket.get("a")
+    assert not caught.value.may_have_been_applied
+    assert "'a'" in str(caught.value)
+
+
+def test_a_change_of_a_bucket_without_an_answer_may_have_been_applied(through_proxy, face):
+    bucket, direct, proxy, _ = through_proxy
+    context = face.wrap(kv_context_of(bucket))
+    direct.delete("gone")
+    for change in (
+        lambda: context.create_bucket({"bucket": "another"}),
+        lambda: context.delete_bucket("another"),
+    ):
+        with proxy.paused("replies"), pytest.raises(OperationTimedOut) as caught:
+            change()
+        assert caught.value.may_have_been_applied
+        eventually(lambda: succeeds(lambda: bucket.get("a")))
+
+
+def kv_context_of(bucket):
+    from django_natskv.kv import KVContext  # noqa: PLC0415
+
+    wire = bucket.plain._core.wire
+    return KVContext(wire, bucket.plain._runner, wire, None, None)  # type: ignore[arg-type]
+
+
+def test_reads_go_on_over_a_cut(through_proxy):
+    bucket, direct, proxy, _ = through_proxy
+    direct.put("a", 1)
+    stopping = threading.Event()
+
+    def cut():
+        while not stopping.is_set():
+            proxy.cut()
+            stopping.wait(0.2)
+
+    with ThreadPoolExecutor(1) as pool:
+        cutting = pool.submit(cut)
+        try:
+            read = [quietly(bucket.get, "a") for _ in range(300)]
+        finally:
+            stopping.set()
+        cutting.result()
+    assert {entry.value for entry in read if entry} == {1}
+
+
+def test_compare_and_set_under_cuts_never_lies(through_proxy):
+    """One writer counts up by compare-and-set while the network is cut: each number is there once, in order."""
+    bucket, direct, proxy, _ = through_proxy
+    direct.put("n", 0)
+    stopping = threading.Event()
+
+    def cut():
+        while not stopping.wait(0.03):
+            proxy.cut()
+
+    with ThreadPoolExecutor(1) as pool:
+        cutting = pool.submit(cut)
+        try:
+            told = count_up(bucket, direct, 60)
+        finally:
+            stopping.set()
+        cutting.result()
+    assert "lied" not in told
+    assert told.count("done") > 5
+    values = [entry.value for entry in direct.history("n")]
+    assert values == sorted(set(values))
+
+
+def count_up(bucket, direct, turns):
+    told = []
+    for _ in range(turns):
+        entry = direct.get("n")
+        try:
+            revision = bucket.update("n", entry.value + 1, entry.revision)
+        except WrongRevision:
+            told.append("lied")  # nobody else writes
+        except OperationTimedOut as error:
+            told.append("in doubt" if error.may_have_been_applied else "timed out")
+        except NotConnected:
+            assert direct.get("n").revision == entry.revision
+            told.append("not sent")
+            eventually(lambda: succeeds(lambda: bucket.get("n")))
+        else:
+            assert direct.get("n").revision == revision
+            told.append("done")
+    return told
+
+
+@pytest.mark.slow
+def test_what_was_acknowledged_survives_a_server_that_is_killed(make_server, connect_kv, face, bucket_name):
+    server = make_server()
+    context = face.wrap(connect_kv(server)).kv()
+    bucket = context.create_bucket({"bucket": bucket_name})
+    acknowledged: dict[str, int] = {}
+
+    def write_until(done, most):
+        while not done() and len(acknowledged) < most:
+            number = len(acknowledged)
+            try:
+                acknowledged[f"k{number}"] = bucket.put(f"k{number}", number)
+            except OperationalError:
+                eventually(lambda: succeeds(lambda: bucket.get("k1")), 15)
+
+    with ThreadPoolExecutor(1) as pool:
+        for round_ in range(1, 4):
+            write_until(lambda: False, round_ * 200)
+            restarting = pool.submit(server.restart, hard=True)
+            write_until(restarting.done, round_ * 200 + 100_000)
+            restarting.result()
+    eventually(lambda: succeeds(lambda: bucket.get("k1")), 15)
+    for key, revision in acknowledged.items():
+        entry = bucket.get(key)
+        assert entry is not None, key
+        assert (entry.revision, entry.value) == (revision, int(key[1:]))
+
+
+# ---------------------------------------------------------------------- a cluster
+
+
+@pytest.fixture
+def clustered(make_cluster, connect_kv, face, bucket_name):
+    cluster = make_cluster()
+    context = face.wrap(connect_kv(cluster.urls)).kv()
+    return cluster, context, context.create_bucket({"bucket": bucket_name, "replicas": 3, "history": 20})
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.timeout(120)
+def test_what_was_written_to_three_is_read_at_once(clustered):
+    _, context, bucket = clustered
+    stale = []
+    for number in range(300):
+        revision = bucket.put("a", number)
+        entry = bucket.get("a")
+        if entry.revision != revision:
+            stale.append(number)
+        bucket.put(f"k.{number}", number)
+        assert f"k.{number}" in bucket.get_many([f"k.{number}", "a"])
+        if number % 20 == 0:
+            assert len(bucket.keys("k.*")) == number + 1
+            assert bucket.history("a")[-1].revision == revision
+    assert stale == []
+    assert context.bucket_status(bucket.name).replicas == 3
+    assert context.bucket_status(bucket.name).values == 301
+    bucket.delete("k.7")
+    bucket.purge_deletes()
+    assert len(bucket.keys("k.*")) == 299
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.timeout(120)
+def test_a_killed_leader_loses_nothing_and_nothing_is_told_wrong(clustered):
+    cluster, _, bucket = clustered
+    writer = Writer(bucket)
+    leader = eventually(lambda: cluster.leader(f"KV_{bucket.name}"), 10)
+    with ThreadPoolExecutor(1) as pool:
+        writer.write(50)
+        killing = pool.submit(leader.kill)
+        writer.write(150)
+        killing.result()
+    for key, revision in writer.acknowledged.items():
+        entry = bucket.get(key)
+        assert (entry.revision, entry.value) == (revision, key)
+    # Written once at most: of a key that is in doubt there is one revision or none.
+    assert [key for key in writer.doubtful if len(bucket.history(key)) > 1] == []
+
+
+class Writer:
+    """Puts keys of their own, and counts one up by compare-and-set: nobody else writes, so it is never overtaken."""
+
+    def __init__(self, bucket):
+        self.bucket = bucket
+        self.acknowledged: dict[str, int] = {}
+        self.doubtful: set[str] = set()
+        self._number = 0
+        self._counted = bucket.put("n", 0)
+
+    def write(self, count):
+        wanted = len(self.acknowledged) + count
+        while len(self.acknowledged) < wanted:
+            self._number += 1
+            assert self._number < 2_000
+            key = f"k{self._number}"
+            try:
+                self.acknowledged[key] = self.bucket.put(key, key)
+                self._counted = self.bucket.update("n", self._number, self._counted)
+            except OperationTimedOut as error:
+                if error.may_have_been_applied and key not in self.acknowledged:
+                    self.doubtful.add(key)
+                self._recover()
+            except NotConnected:
+                self._recover()
+
+    def _recover(self):
+        self._counted = eventually(lambda: quietly(self.bucket.get, "n"), 20).revision
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.timeout(120)
+def test_without_a_quorum_a_write_fails_as_what_it_is(clustered):
+    cluster, _, bucket = clustered
+    bucket.put("a", 1)
+    for server in cluster.servers[1:]:
+        server.kill()
+    eventually(lambda: isinstance(outcome(lambda: bucket.put("a", 2)), OperationTimedOut), 30)
+    error = outcome(lambda: bucket.put("a", 2))
+    assert isinstance(error, OperationalError)
+    assert not isinstance(error, WrongRevision | BucketNotFound)
+    for server in cluster.servers[1:]:
+        server.start(wait=False)
+    eventually(lambda: succeeds(lambda: bucket.put("a", 3)), 40)
+    assert bucket.get("a").value == 3
+    assert asyncio.run(bucket.plain.aget("a")).value == 3
+
+
+def outcome(call):
+    try:
+        return call()
+    except OperationalError as error:
+        return error

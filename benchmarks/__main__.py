@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks import report, servers
-from benchmarks.pairs import Contest, Row, run
+from benchmarks.pairs import Row, run
 from benchmarks.setup import configure
 
 SMOKE_KEYS = 50
+SUITES = ("request", "handover", "watch")  # each a module of this package with ``contests``
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -20,7 +22,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="python -m benchmarks",
         description="Measure django-natskv beside its peers, in interleaved rounds on servers of its own.",
     )
-    parser.add_argument("suite", nargs="*", choices=[[], "request", "watch"], help="request, watch; both by default")
+    parser.add_argument("suite", nargs="*", choices=[[], *SUITES], help=f"of {', '.join(SUITES)}; all by default")
     parser.add_argument("--rounds", type=int, default=20, help="rounds of each contest (%(default)s)")
     parser.add_argument("--batch", type=float, default=0.03, help="seconds a peer and round (%(default)s)")
     parser.add_argument("--only", default="", help="contests whose title contains all of these words: 'get 1 thread'")
@@ -29,19 +31,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def suites() -> dict[str, Callable[[servers.Servers, int | None], Iterator[Contest]]]:
-    """Return the suites by name. Imported late: the package reads Django's settings."""
-    from benchmarks import request, watch  # noqa: PLC0415
-
-    return {"request": request.contests, "watch": watch.contests}
-
-
 def measure(options: argparse.Namespace, running: servers.Servers) -> Iterator[list[Row]]:
     words = options.only.split()
-    for name, contests in suites().items():
-        if options.suite and name not in options.suite:
-            continue
-        for contest in contests(running, SMOKE_KEYS if options.smoke else None):
+    for name in options.suite or SUITES:
+        # Imported late: what is measured reads Django's settings.
+        suite = importlib.import_module(f"benchmarks.{name}")
+        for contest in suite.contests(running, SMOKE_KEYS if options.smoke else None):
             if all(word in contest.title for word in words):
                 rounds, seconds = (1, 0.001) if options.smoke else (options.rounds, options.batch)
                 yield run(contest, rounds, seconds)

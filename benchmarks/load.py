@@ -25,9 +25,9 @@ DoAsync = Callable[[str], Awaitable[Any]]
 OpenAsync = Callable[[], Awaitable[DoAsync]]
 
 
-def timed(do: Do, count: int) -> tuple[float, float]:
+def timed(do: Do, count: int, warm: int = WARM) -> tuple[float, float]:
     """Return when ``count`` operations began and ended."""
-    for key in KEYS[:WARM]:
+    for key in KEYS[:warm]:
         do(key)
     keys = list(islice(cycle(KEYS), count))
     began = time.perf_counter()
@@ -50,8 +50,9 @@ def alone(opened: Open) -> Batch:
 class Crew:
     """``number`` threads that live as long as a contest; the time is that of all of them, by operation."""
 
-    def __init__(self, opened: Open, number: int) -> None:
+    def __init__(self, opened: Open, number: int, warm: int) -> None:
         self._opened = opened
+        self._warm = warm
         self._number = number
         self._jobs: queue.SimpleQueue[int] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[tuple[float, float] | BaseException] = queue.SimpleQueue()
@@ -65,7 +66,7 @@ class Crew:
         while count := self._jobs.get():
             self._together.wait()
             try:
-                self._results.put(timed(do, count))
+                self._results.put(timed(do, count, self._warm))
             except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
                 self._results.put(error)
 
@@ -91,9 +92,9 @@ class Crew:
 
 
 @contextlib.contextmanager
-def threads(opened: Open, number: int) -> Iterator[Batch]:
+def threads(opened: Open, number: int, warm: int = WARM) -> Iterator[Batch]:
     """Let ``number`` threads do the operations."""
-    crew = Crew(opened, number)
+    crew = Crew(opened, number, warm)
     try:
         yield crew.batch
     finally:

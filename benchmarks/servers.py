@@ -23,8 +23,8 @@ START_SECONDS = 10.0
 
 NO_REDIS = """\
 redis-server is not on PATH, and it is what everything here is compared with. Install it (Debian and Ubuntu:
-apt-get install redis-server; Fedora: dnf install redis; macOS: brew install redis), or name those peers that
-you have with --smoke, which leaves Redis out when it is missing."""
+apt-get install redis-server; Fedora: dnf install redis; macOS: brew install redis). Only --smoke, which measures
+nothing worth reading, goes without."""
 
 
 class Missing(Exception):  # noqa: N818 - reads as what it says

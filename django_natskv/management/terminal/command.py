@@ -1,0 +1,169 @@
+"""A command that is made of verbs.
+
+Owns parsing, the options that all verbs have, and the way from an error to one line and an exit status. Must not know
+what any verb does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal, NoReturn
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.utils.connection import ConnectionDoesNotExist
+
+from django_natskv.exceptions import (
+    AuthInvalid,
+    BucketNotFound,
+    ConnectFailed,
+    NatsKVError,
+    NotConnected,
+    OperationTimedOut,
+    UsageError,
+)
+from django_natskv.management.terminal.output import FORMATS
+from django_natskv.management.terminal.verb import Call, Verb
+
+FAILED = 1  # or refused
+MISTAKE = 2  # in the call: options, names, an alias that is none
+NOT_FOUND = 3  # no such bucket
+
+_WIDTH = 80  # of what argparse is told to leave as it is
+EXIT_STATUSES = """\
+Results go to stdout, everything else to stderr. Exit status: 0 done; 1 failed or
+refused; 2 a mistake in the call; 3 no such bucket."""
+
+
+class HelpFormatter(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of the examples."""
+
+
+class Parser(CommandParser):
+    """Says what is wrong with the arguments in one line, with the exit status of a mistake."""
+
+    def error(self, message: str) -> NoReturn:
+        """End the command, or raise ``CommandError`` where Python has called it."""
+        message = f"{_one_line(message)}; see {self.prog} --help"
+        if self.called_from_command_line:
+            self.exit(MISTAKE, f"{self.prog}: {message}\n")
+        raise CommandError(message, returncode=MISTAKE)
+
+
+class VerbCommand(BaseCommand):
+    """The base of commands that are called as ``manage.py COMMAND VERB ...``."""
+
+    verbs: ClassVar[Sequence[Verb]]
+    # Buckets are managed for projects whose checks complain too; settings that cannot be used say so themselves.
+    requires_system_checks: list[str] | tuple[str, ...] | Literal["__all__"] = ()
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        """Return the parser: every verb also takes the options that stand before it."""
+        common = super().create_parser(prog_name, subcommand, **kwargs)
+        parser = Parser(
+            prog=common.prog,
+            description=self.help,
+            epilog=self._epilog(common.prog),
+            parents=[common],
+            add_help=False,  # the parent's is there
+            formatter_class=HelpFormatter,
+            called_from_command_line=common.called_from_command_line,
+        )
+        after = super().create_parser(prog_name, subcommand, **kwargs)
+        for action in after._actions:  # noqa: SLF001 - Django itself reads it, and nothing public tells the same
+            # An option that is not repeated behind the verb must not undo what was said before the verb.
+            action.default = argparse.SUPPRESS
+            if not HelpFormatter.show_last.isdisjoint(action.option_strings):
+                action.help = argparse.SUPPRESS  # Django's own: said once, before the verb
+        verbs = parser.add_subparsers(title="verbs", dest="verb", metavar="VERB", required=True)
+        for verb in self.verbs:
+            examples = _examples(f"{common.prog} {verb.name}", verb.examples)
+            verb.add_arguments(_add_verb(verbs, after, verb, epilog=f"{examples}\n\n{EXIT_STATUSES}"))
+        return parser
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add what every verb takes, beside Django's own options."""
+        parser.add_argument("--using", metavar="ALIAS", default="default", help="the connection (default: default)")
+        parser.add_argument(
+            "--format",
+            choices=FORMATS,
+            default=FORMATS[0],
+            help="a table to read (default), JSON, or plain: tab-separated, with exact numbers and no titles",
+        )
+
+    def handle(self, *_args: str, **options: Any) -> None:
+        """Run the verb and show what it returns."""
+        verb = next(verb for verb in self.verbs if verb.name == options["verb"])
+        try:
+            result = verb.run(Call(self, options))
+        except (NatsKVError, ImproperlyConfigured, ConnectionDoesNotExist) as error:
+            raise _explained(error, options["using"]) from error
+        for line in result.lines(options["format"], self.style.MIGRATE_HEADING) if result else ():
+            self.stdout.write(line)
+        self.stdout.flush()
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Run as ``manage.py`` does; an interruption and a closed pipe are no reason for a traceback either."""
+        try:
+            super().run_from_argv(argv)
+        except KeyboardInterrupt:
+            if "--traceback" in argv:
+                raise
+            self.stderr.write("Interrupted. What was asked for may have been done, or not.")
+            sys.exit(FAILED)
+        except BrokenPipeError:
+            # Python flushes stdout once more at exit, and would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(FAILED)
+
+    def _epilog(self, prog: str) -> str:
+        firsts = tuple(f"{verb.name} {verb.examples[0]}" for verb in self.verbs)
+        more = f"{prog} VERB --help tells more. The options above may follow the verb too."
+        return f"{_examples(prog, firsts)}\n\n{more}\n\n{EXIT_STATUSES}"
+
+
+def _add_verb(verbs: Any, parent: CommandParser, verb: Verb, *, epilog: str) -> CommandParser:
+    parser: CommandParser = verbs.add_parser(
+        verb.name,
+        parents=[parent],
+        add_help=False,
+        formatter_class=HelpFormatter,
+        help=verb.help.partition(". ")[0].rstrip("."),
+        description=textwrap.fill(verb.help, _WIDTH),
+        epilog=epilog,
+    )
+    return parser
+
+
+def _examples(prog: str, examples: Sequence[str]) -> str:
+    return "\n".join(["examples:", *(f"  {prog} {example}".rstrip() for example in examples)])
+
+
+def _explained(error: Exception, alias: str) -> CommandError:
+    """Return the error to end with: one line, what to do about it, and an exit status."""
+    if isinstance(error, BucketNotFound):
+        status = NOT_FOUND
+    elif isinstance(error, UsageError | ConnectionDoesNotExist):
+        status = MISTAKE
+    else:
+        status = FAILED
+    return CommandError(_one_line(str(error)) + _advice(error, alias), returncode=status)
+
+
+def _advice(error: Exception, alias: str) -> str:
+    where = f'NATSKV["{alias}"] in the settings'
+    if isinstance(error, AuthInvalid):
+        return f" Check the credentials of {where}."
+    if isinstance(error, ConnectFailed | NotConnected):
+        return f" Is the server up? Check SERVERS of {where}."
+    if isinstance(error, OperationTimedOut):
+        return f" REQUEST_TIMEOUT of {where} is how long to wait."
+    return ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split("\n"))

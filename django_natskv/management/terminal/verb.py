@@ -1,0 +1,78 @@
+"""A verb of a command, and what it is called with.
+
+Owns the seam between verbs and the terminal. Must not know how arguments are parsed nor how errors end.
+"""
+
+from __future__ import annotations
+
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from django_natskv import connections
+from django_natskv.kv import KVContext
+from django_natskv.management.terminal.output import Result
+
+
+class Verb(ABC):
+    """One verb of a command, such as ``create``: its arguments, its help and what it does."""
+
+    name: ClassVar[str]
+    help: ClassVar[str]
+    examples: ClassVar[tuple[str, ...]]  # what follows the command's name
+
+    def add_arguments(self, parser: CommandParser) -> None:  # noqa: B027 - a verb may have no more than all have
+        """Add the arguments of this verb alone; those that every verb has are there already."""
+
+    @abstractmethod
+    def run(self, call: Call) -> Result | None:
+        """Do it, and return what is to be shown, if anything is."""
+
+
+def add_no_input(parser: CommandParser) -> None:
+    """Add what a verb needs that calls ``Call.confirm()``."""
+    parser.add_argument(
+        "--no-input", "--noinput", action="store_false", dest="interactive", help="do not ask, go ahead"
+    )
+
+
+class Call:
+    """One call of a verb: its options, the connection that it is for, and the person at the terminal."""
+
+    def __init__(self, command: BaseCommand, options: Mapping[str, Any]) -> None:
+        self.options = options
+        self.alias: str = options["using"]
+        self._command = command
+
+    def kv(self) -> KVContext:
+        """Return the KV context of the connection that ``--using`` names."""
+        return connections[self.alias].kv()
+
+    def say(self, text: str) -> None:
+        """Tell the person what has happened, on stderr; nothing with ``--verbosity 0``."""
+        if self.options["verbosity"]:
+            # The style is that of stdout, which need not be a terminal where stderr is one, nor the other way round.
+            coloured = self._command.stderr.isatty() or self.options["force_color"]
+            self._command.stderr.write(text, self._command.style.SUCCESS if coloured else str)
+
+    def confirm(self, question: Callable[[], str]) -> None:
+        """Go on only after a yes to ``question()``, or with ``--no-input``; else raise ``CommandError``."""
+        if not self.options["interactive"]:
+            return
+        # A question that nobody can see, or answer, is no consent.
+        if not (sys.stdin is not None and sys.stdin.isatty() and self._command.stderr.isatty()):
+            raise CommandError("This destroys data and there is no terminal to ask on: say --no-input to go ahead.")
+        # Not input(), which asks on stdout, where the result goes.
+        self._command.stderr.write(f"{question()} [y/N] ", str, ending="")
+        self._command.stderr.flush()
+        try:
+            answer = sys.stdin.readline()
+        except KeyboardInterrupt:
+            answer = ""
+        if not answer.endswith("\n"):
+            self._command.stderr.write("")
+        if answer.strip().lower() not in ("y", "yes"):
+            raise CommandError("Nothing was done: the answer was not yes.")

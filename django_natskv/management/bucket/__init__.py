@@ -1,0 +1,17 @@
+"""The verbs of ``manage.py natskv_bucket``, a module each.
+
+Owns which there are. Must not know how they are parsed or how their results look.
+"""
+
+from __future__ import annotations
+
+from django_natskv.management.bucket.create import Create
+from django_natskv.management.bucket.delete import Delete
+from django_natskv.management.bucket.list import List
+from django_natskv.management.bucket.purge_deletes import PurgeDeletes
+from django_natskv.management.bucket.status import Status
+from django_natskv.management.bucket.update import Update
+
+VERBS = (Create(), List(), Status(), Update(), Delete(), PurgeDeletes())
+
+__all__ = ["VERBS"]

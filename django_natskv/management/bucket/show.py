@@ -1,0 +1,93 @@
+"""How a bucket's status looks.
+
+Owns the titles and units of its fields. Must not know where the status comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from django_natskv.kv import BucketStatus
+from django_natskv.management.terminal.output import Column, Listing, Record
+from django_natskv.management.terminal.units import show_duration, show_size, show_size_exactly
+
+_NOTHING = "-"
+
+
+def record(status: BucketStatus) -> Record:
+    """Return every field of one bucket."""
+    return Record(_FIELDS, asdict(status))
+
+
+def listing(statuses: Sequence[BucketStatus]) -> Listing:
+    """Return a line for each bucket."""
+    return Listing(_COLUMNS, [asdict(status) for status in statuses])
+
+
+def _text(value: str | None) -> str:
+    return value or _NOTHING
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _metadata(value: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(value.items())) or _NOTHING
+
+
+def _placement(value: Mapping[str, Any] | None) -> str:
+    if not value:
+        return _NOTHING
+    cluster = [f"cluster {value['cluster']}"] if value.get("cluster") else []
+    return ", ".join(cluster + [f"tag {tag}" for tag in value.get("tags", ())])
+
+
+def _republish(value: Mapping[str, Any] | None) -> str:
+    if not value:
+        return _NOTHING
+    return f"{value['source']} to {value['destination']}" + (", headers only" if value["headers_only"] else "")
+
+
+def _origin(value: Mapping[str, Any] | None) -> str:
+    if not value:
+        return _NOTHING
+    return f"{value['bucket']}@{value['domain']}" if "domain" in value else str(value["bucket"])
+
+
+def _origins(value: Sequence[Mapping[str, Any]]) -> str:
+    return ", ".join(map(_origin, value)) or _NOTHING
+
+
+_FIELDS = (
+    Column("bucket", "Bucket"),
+    Column("description", "Description", _text),
+    Column("values", "Values"),
+    Column("bytes", "Size", show_size_exactly),
+    Column("history", "History"),
+    Column("ttl_ms", "TTL", show_duration),
+    Column("limit_marker_ttl_ms", "Limit marker TTL", show_duration),
+    Column("max_value_size", "Max value size", show_size_exactly),
+    Column("max_bucket_size", "Max bucket size", show_size_exactly),
+    Column("storage", "Storage"),
+    Column("replicas", "Replicas"),
+    Column("compression", "Compression", _yes),
+    Column("metadata", "Metadata", _metadata),
+    Column("placement", "Placement", _placement),
+    Column("republish", "Republish", _republish),
+    Column("mirror", "Mirror of", _origin),
+    Column("sources", "Sources", _origins),
+)
+_COLUMNS = (
+    Column("bucket", "Bucket"),
+    Column("values", "Values", right=True),
+    Column("bytes", "Size", show_size, right=True),
+    Column("max_bucket_size", "Limit", show_size, right=True),
+    Column("history", "History", right=True),
+    Column("ttl_ms", "TTL", show_duration, right=True),
+    Column("storage", "Storage"),
+    Column("replicas", "Replicas", right=True),
+    Column("description", "Description", _text),
+)

@@ -1,0 +1,29 @@
+"""``natskv_bucket status``. Owns the words of it; knows nothing of how a status looks."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.core.management.base import CommandParser
+
+from django_natskv.management.bucket import show
+from django_natskv.management.bucket.named import add_name, name_of
+from django_natskv.management.terminal.output import Result
+from django_natskv.management.terminal.verb import Call, Verb
+
+
+class Status(Verb):
+    """Show one bucket."""
+
+    name = "status"
+    help = "Show a bucket. Its configuration as the server applied it, its live entries and its size."
+    examples: ClassVar[tuple[str, ...]] = ("flags", "flags --format json")
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add the name."""
+        add_name(parser)
+
+    def run(self, call: Call) -> Result:
+        """Show it."""
+        name = name_of(call)
+        return show.record(call.kv().bucket_status(name))

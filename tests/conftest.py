@@ -8,4 +8,5 @@ pytest_plugins = [
     "tests.fix_credentials",
     "tests.fix_embedded",
     "tests.fix_facade",
+    "tests.fix_commands",
 ]

@@ -1,0 +1,144 @@
+"""``manage.py`` run as a user runs it: in a pipe, or on a terminal.
+
+Owns the project that it is run in and its processes; knows nothing of any command.
+"""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from django_natskv import connections
+from django_natskv.kv import KVContext
+from tests.fix_servers import NatsServer
+
+ROOT = Path(__file__).resolve().parent.parent
+PROMPT = "[y/N] "
+CTRL_C = "\x03"  # not typed but sent, as the terminal that a process belongs to would
+CTRL_D = "\x04"
+
+_SETTINGS = "from tests.settings import *\nNATSKV = {!r}\n"
+_MANAGE = """
+import os, signal, sys
+# A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from django.core.management import execute_from_command_line
+os.environ["DJANGO_SETTINGS_MODULE"] = "project_settings"
+execute_from_command_line(sys.argv)
+"""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended. On a terminal, ``screen`` is all that was to be seen, and ``out`` what was piped away."""
+
+    code: int
+    out: str = ""
+    err: str = ""
+    screen: str = ""
+
+    @property
+    def error(self) -> str:
+        """What it said on stderr, which is exactly one line."""
+        assert self.err.count("\n") == 1, self.err
+        assert self.err.endswith("\n"), self.err
+        return self.err.strip()
+
+
+class Manage:
+    """A project with a ``manage.py`` and a setting NATSKV."""
+
+    def __init__(self, directory: Path, natskv: Mapping[str, Any]) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True)
+        (directory / "manage.py").write_text(_MANAGE)
+        self.configure(natskv)
+
+    def configure(self, natskv: Mapping[str, Any]) -> None:
+        """Set NATSKV for the runs to come."""
+        (self.directory / "project_settings.py").write_text(_SETTINGS.format(dict(natskv)))
+
+    def __call__(self, *arguments: str) -> Finished:
+        """Run it in pipes, without input, to its end."""
+        process = self.start(*arguments)
+        out, err = process.communicate(timeout=50)
+        return Finished(process.returncode, out, err)
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start it, in pipes and without input unless ``options`` say otherwise."""
+        pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        environment = {name: value for name, value in os.environ.items() if name != "DJANGO_COLORS"}
+        return subprocess.Popen(
+            [sys.executable, "manage.py", *arguments],
+            cwd=self.directory,
+            env={**environment, "PYTHONPATH": str(ROOT), "TERM": "xterm"},
+            text=True,
+            **{**pipes, **options},
+        )
+
+    def on_terminal(
+        self, *arguments: str, answer: str = "", meanwhile: Callable[[], object] | None = None, **options: Any
+    ) -> Finished:
+        """Run it on a terminal, but for the streams that ``options`` lead elsewhere, and ``answer`` its question.
+
+        ``meanwhile`` is called when it has asked, before it is answered.
+        """
+        terminal, side = pty.openpty()
+        process = self.start(*arguments, **{"stdin": side, "stdout": side, "stderr": side, **options})
+        os.close(side)
+        screen = ""
+        answered = False
+        while seen := _read(terminal):
+            screen += seen
+            if PROMPT in screen and not answered:
+                answered = True
+                if meanwhile is not None:
+                    meanwhile()
+                if answer == CTRL_C:
+                    process.send_signal(signal.SIGINT)
+                else:
+                    os.write(terminal, answer.encode())
+        os.close(terminal)
+        out, _ = process.communicate(timeout=50)
+        return Finished(process.returncode, out or "", "", screen.replace("\r\n", "\n"))
+
+
+def _read(terminal: int) -> str:
+    try:
+        return os.read(terminal, 4096).decode()
+    except OSError:  # what Linux says when the other side is closed
+        return ""
+
+
+@pytest.fixture
+def manage(tmp_path: Path, nats_server: NatsServer) -> Manage:
+    """A project whose connection "default" is the shared server; nothing listens where "down" points."""
+    natskv = {"default": {"SERVERS": [nats_server.url]}, "down": {"SERVERS": ["nats://127.0.0.1:1"]}}
+    return Manage(tmp_path / "project", natskv)
+
+
+@pytest.fixture
+def kv(natskv: Mapping[str, Any]) -> KVContext:
+    """The same server, looked at from this process."""
+    return connections["default"].kv()
+
+
+@pytest.fixture
+def stocked(kv: KVContext, bucket_name: str) -> Iterator[str]:
+    """A bucket with two live entries, and a deleted key of which history is kept."""
+    made = kv.create_bucket({"bucket": bucket_name, "history": 4, "metadata": {"team": "shop"}})
+    for key in ("a", "b", "gone"):
+        made.put(key, 1)
+    made.delete("gone")
+    yield bucket_name
+    if bucket_name in kv.bucket_names():
+        kv.delete_bucket(bucket_name)

@@ -29,6 +29,7 @@ class BucketInfo:
     last_revision: int
     subjects: int  # distinct keys, those that only a marker remembers among them
     cluster: Mapping[str, Any] = field(default_factory=dict)
+    asked: datetime | None = None  # the server's clock when it answered
 
     @classmethod
     def parse(cls, info: Mapping[str, Any]) -> BucketInfo:
@@ -43,6 +44,7 @@ class BucketInfo:
             last_revision=state["last_seq"],
             subjects=state.get("num_subjects", 0),
             cluster=info.get("cluster") or {},
+            asked=datetime.fromisoformat(info["ts"]) if info.get("ts") else None,
         )
 
     @property

@@ -6,6 +6,8 @@ Owns the parsing of headers, markers and delivery metadata. Knows nothing of req
 from __future__ import annotations
 
 import binascii
+import math
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +19,9 @@ OPERATION = "KV-Operation"
 MARKER_REASON = "Nats-Marker-Reason"
 MESSAGE_ID = "Nats-Msg-Id"
 _OPERATIONS = {"DEL": Operation.DELETE, "PURGE": Operation.PURGE}
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+_PART = re.compile(r"([0-9.]+)(h|ms|m|s|us|µs|ns)")
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?(?:h|ms|m|s|us|µs|ns))+")
 _NO_HEADERS: dict[str, str] = {}
 
 
@@ -35,9 +40,9 @@ class Stored:
 
     @property
     def time_to_live(self) -> int:
-        """The seconds that it was given to live, or 0. Only our own form and that of whole seconds is understood."""
-        given = self.headers.get("Nats-TTL", "")
-        return int(given.removesuffix("s")) if given.removesuffix("s").isdigit() else 0
+        """The whole seconds that it was given to live, or 0."""
+        given = self.headers.get("Nats-TTL")
+        return 0 if given is None else parse_ttl(given)
 
     @property
     def is_live(self) -> bool:
@@ -92,6 +97,15 @@ def parse_metadata(reply: str) -> tuple[int, int, int, int]:
     words = reply.split(".")
     start = 5 if len(words) < 11 else 7  # noqa: PLR2004 - the two forms of the address
     return int(words[start]), int(words[start + 1]), int(words[start + 2]), int(words[start + 3])
+
+
+def parse_ttl(given: str) -> int:
+    """Return the seconds of a time to live, rounded up: a bare number of them, or what Go writes, as "1h0m0.5s"."""
+    if given.isdigit():
+        return int(given)
+    if not _DURATION.fullmatch(given):
+        return 0  # "never", or what the server would have refused
+    return math.ceil(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(given)))
 
 
 def parse_headers(block: bytes) -> dict[str, str]:

@@ -1,15 +1,19 @@
 """What a watch knows of a bucket: for each key its newest revision. Pure decisions, no clock, no network.
 
-Owns the difference between what was known and what a replay shows. Knows nothing of how either arrived.
+Owns the difference between what was known and what a replay shows, and which keys are to be looked at when. Knows
+nothing of how any of it arrived.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, KeysView
 from dataclasses import replace
 from datetime import datetime
 
 from django_natskv.kv._nats.messages import OPERATION, Stored
+
+_SLACK = 1_000  # dates left behind before they are cleared away
 
 Mark = tuple[int, datetime]  # a bucket made anew counts from 1 again: only with its time is a revision itself
 
@@ -65,16 +69,64 @@ class Known:
 
     def _news_of(self, subject: str, revisions: list[Stored]) -> list[Stored]:
         newest = len(revisions) - 1
-        revisions = [replace(stored, delta=newest - position) for position, stored in enumerate(revisions)]
+        if newest:  # the usual one revision is left as it is: copying costs more than all the rest
+            revisions = [replace(stored, delta=newest - position) for position, stored in enumerate(revisions)]
         mark = self._marks.get(subject)
         if mark is None:
             return revisions
         marks = [(stored.revision, stored.created) for stored in revisions]
         if mark in marks:
             return revisions[marks.index(mark) + 1 :]
-        # The known one is not kept any more: of what came after it, else whatever stands there now.
-        later = [stored for stored in revisions if stored.revision > mark[0] and stored.created >= mark[1]]
+        # The known one is not kept any more: what came after it, else whatever stands there now. In a bucket made anew
+        # what came after has lower revisions, and where clocks differ an earlier time.
+        later = [stored for stored in revisions if stored.revision > mark[0] or stored.created > mark[1]]
         return later or revisions[-1:]
+
+
+class Expiries:
+    """When keys are to be looked at again because their newest revision has a time to live. One date a key."""
+
+    def __init__(self) -> None:
+        self._dates: dict[str, tuple[float, int]] = {}
+        self._heap: list[tuple[float, str, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def clear(self) -> None:
+        """Forget all dates."""
+        self._dates.clear()
+        self._heap.clear()
+
+    def set(self, subject: str, revision: int, due: float | None) -> None:
+        """Take the date of a key's newest revision, which replaces any other; None: it has none."""
+        if due is None:
+            self._dates.pop(subject, None)
+            return
+        self._dates[subject] = (due, revision)
+        heapq.heappush(self._heap, (due, subject, revision))
+        if len(self._heap) > 2 * len(self._dates) + _SLACK:
+            # A key that is written again and again leaves a date behind each time.
+            self._heap = [(date, name, number) for name, (date, number) in self._dates.items()]
+            heapq.heapify(self._heap)
+
+    def next(self) -> float | None:
+        """Return the earliest date, or None."""
+        while self._heap and not self._holds(*self._heap[0]):
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def pop(self, now: float, limit: int) -> list[tuple[str, int]]:
+        """Return the keys, with revision, whose date has come, at most ``limit``, and forget their dates."""
+        due: list[tuple[str, int]] = []
+        while len(due) < limit and (date := self.next()) is not None and date <= now:
+            _, subject, revision = heapq.heappop(self._heap)
+            del self._dates[subject]
+            due.append((subject, revision))
+        return due
+
+    def _holds(self, due: float, subject: str, revision: int) -> bool:
+        return self._dates.get(subject) == (due, revision)
 
 
 def vanished(subject: str, revision: int, now: datetime) -> Stored:

@@ -6,7 +6,6 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
 
 import pytest
 from django.apps import apps
@@ -34,23 +33,18 @@ def test_importing_the_facade_does_not_import_django():
     assert run("import sys, django_natskv.kv; print('django' in sys.modules)").strip() == "False"
 
 
-def test_connections_is_imported_when_asked_for(monkeypatch):
-    found = SimpleNamespace()
-    module = ModuleType("django_natskv.connections")
-    module.connections = found  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, module.__name__, module)
-    monkeypatch.delitem(vars(django_natskv), "connections", raising=False)
-    assert django_natskv.connections is found
-    assert vars(django_natskv)["connections"] is found, "asked for once"
-    del django_natskv.connections
-
-
-def test_the_module_of_that_name_does_not_take_the_place_of_connections(monkeypatch):
-    found = SimpleNamespace()
-    monkeypatch.setitem(vars(django_natskv), "connections", found)
-    # What the import system does with a submodule that it has imported, whoever asked for it.
-    setattr(django_natskv, "connections", ModuleType("django_natskv.connections"))  # noqa: B010
-    assert vars(django_natskv)["connections"] is found
+@pytest.mark.parametrize(
+    "first",
+    [
+        "from django_natskv import connections",
+        "import django_natskv.connections",
+        "from django_natskv.connections import Connection",
+    ],
+)
+def test_connections_are_the_connections_whoever_imports_the_module_first(first):
+    then = "import django_natskv; from django_natskv import connections"
+    show = "print(type(django_natskv.connections).__name__, django_natskv.connections is connections)"
+    assert run(f"{first}; {then}; {show}").split() == ["Connections", "True"]
 
 
 def test_another_name_is_missing():

@@ -1,0 +1,85 @@
+"""The page of orders, once with a view that blocks and once with one that is awaited, and the view that writes."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from django_natskv.exceptions import BucketNotFound, NatsKVError, OperationalError, UsageError, WrongRevision
+from django_natskv.kv import Bucket, Entry
+from example_project.shop import orders
+from example_project.shop.events import is_asgi
+from example_project.shop.forms import OrderForm
+
+
+@require_GET
+def page(request: HttpRequest) -> HttpResponse:
+    try:
+        bucket = orders.open_orders()
+        entries = bucket.get_many(bucket.keys())
+        form = OrderForm.of(entries.get(request.GET.get("key", "")))
+    except OperationalError as error:
+        return _unavailable(request, error)
+    return _render(request, rows=orders.newest_first(entries.values()), form=form)
+
+
+@require_GET
+async def apage(request: HttpRequest) -> HttpResponse:
+    try:
+        bucket = await orders.aopen_orders()
+        entries = await bucket.aget_many(await bucket.akeys())
+        form = OrderForm.of(entries.get(request.GET.get("key", "")))
+    except OperationalError as error:
+        return _unavailable(request, error)
+    # Not the stream that is awaited: under runserver, which is WSGI, that one could not be followed.
+    events = "shop:aevents" if is_asgi(request) else "shop:events"
+    return _render(request, rows=orders.newest_first(entries.values()), form=form, face="async", events=events)
+
+
+@require_POST
+def save(request: HttpRequest) -> HttpResponse:
+    form = OrderForm(request.POST)
+    try:
+        bucket = orders.open_orders()
+        if form.is_valid():
+            try:
+                form.write(bucket)
+            except WrongRevision as error:
+                return _lost(request, bucket, form, error)
+            except (UsageError, OperationalError) as error:
+                form.add_error(None, str(error))
+            else:
+                return redirect("shop:page")
+        entries = bucket.get_many(bucket.keys())
+    except OperationalError as error:
+        return _unavailable(request, error)
+    return _render(request, HTTPStatus.BAD_REQUEST, rows=orders.newest_first(entries.values()), form=form)
+
+
+def _lost(request: HttpRequest, bucket: Bucket, form: OrderForm, error: WrongRevision) -> HttpResponse:
+    """Show who was faster, keep what the user typed, and leave the decision to them."""
+    entries = bucket.get_many(bucket.keys())
+    theirs: Entry | None = entries.get(form.cleaned_data["key"])
+    return _render(
+        request,
+        HTTPStatus.CONFLICT,
+        rows=orders.newest_first(entries.values()),
+        form=form.renewed(theirs),
+        lost=error,
+        seen=form.seen,
+        theirs=theirs and orders.shown(theirs),
+    )
+
+
+def _unavailable(request: HttpRequest, error: NatsKVError) -> HttpResponse:
+    missing = isinstance(error, BucketNotFound)
+    return _render(request, HTTPStatus.SERVICE_UNAVAILABLE, problem=error, missing=missing)
+
+
+def _render(request: HttpRequest, status: int = HTTPStatus.OK, **context: Any) -> HttpResponse:
+    context = {"bucket": orders.BUCKET, "face": "sync", "events": "shop:events", **context}
+    return render(request, "shop/page.html", context, status=status)

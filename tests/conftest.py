@@ -5,6 +5,7 @@ from __future__ import annotations
 pytest_plugins = [
     "tests.fix_servers",
     "tests.fix_proxy",
+    "tests.fix_connections",
     "tests.fix_credentials",
     "tests.fix_embedded",
     "tests.fix_facade",

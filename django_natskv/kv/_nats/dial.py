@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import re
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,26 @@ class _Plain(Exception):  # noqa: N818 - never seen outside
     """TLS was asked for and the line is not encrypted (F24)."""
 
 
+class _GuardedClient(NatsClient):
+    """A client that logs in on an encrypted line only, where one was asked for."""
+
+    must_encrypt = False
+
+    def _connect_command(self) -> bytes:
+        # Every credential passes here, signatures and JWTs included: the last moment to refuse a plain line (F24).
+        if self.must_encrypt:
+            writer = getattr(self._transport, "_io_writer", None)
+            if writer is None or writer.get_extra_info("ssl_object") is None:
+                raise _Plain
+        return super()._connect_command()
+
+
 class Dialled:
     """A connected client with the callbacks that its owner may set once it is in use."""
 
-    def __init__(self) -> None:
-        self.client = NatsClient()
+    def __init__(self, *, must_encrypt: bool = False) -> None:
+        self.client = _GuardedClient()
+        self.client.must_encrypt = must_encrypt
         self.on_error: OnError | None = None
         self.on_closed: OnClosed | None = None
         self.closed = False
@@ -84,27 +99,26 @@ def parse_violation(text: str) -> tuple[str, str] | None:
     return (found[1], found[2]) if found else None
 
 
-async def dial(url: str, settings: ConnectionSettings) -> Dialled:
-    """Connect to the server at ``url``.
+async def dial(url: str, settings: ConnectionSettings, *, tls_name: str = "") -> Dialled:
+    """Connect to the server at ``url``; ``tls_name`` is in its certificate where that is not the host of ``url``.
 
     Raises ``AuthInvalid`` when the server refuses the credentials and ``ConnectFailed`` for everything else, within
     ``settings.connect_timeout`` seconds. Nothing is left open then.
     """
-    dialled = Dialled()
+    dialled = Dialled(must_encrypt=settings.tls is not None)
     try:
-        options = _options(dialled, settings)
+        options = _options(dialled, settings, tls_name)
         await asyncio.wait_for(dialled.client.connect(servers=[url], **options), settings.connect_timeout)
-        _check_encryption(dialled.client, settings)
         _check_version(url, dialled.client)
     except BaseException as error:
         await dialled.close()
         if isinstance(error, OperationalError) or not isinstance(error, Exception):
             raise
-        raise _explain(url, error, settings) from None
+        raise _explain(url, error, settings, dialled.client._server_info) from None  # noqa: SLF001 - no public way
     return dialled
 
 
-def _options(dialled: Dialled, settings: ConnectionSettings) -> dict[str, Any]:
+def _options(dialled: Dialled, settings: ConnectionSettings, tls_name: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         "name": settings.name or None,
         "error_cb": dialled.error_cb,
@@ -117,51 +131,52 @@ def _options(dialled: Dialled, settings: ConnectionSettings) -> dict[str, Any]:
         "pending_size": 0,  # a publish without a connection fails at once instead of going out later (F10)
         "inbox_prefix": settings.inbox_prefix or "_INBOX",
     }
-    options.update(_credentials(dialled.client, settings))
+    options.update(_credentials(settings))
     if settings.tls is not None:
         options["tls"] = _ssl_context(settings.tls)
-        options["tls_hostname"] = settings.tls.hostname or None
+        options["tls_hostname"] = settings.tls.hostname or tls_name or None
         options["tls_handshake_first"] = settings.tls.handshake_first
     return options
 
 
-def _credentials(client: NatsClient, settings: ConnectionSettings) -> dict[str, Any]:
-    def guarded(secret: str) -> Callable[[], str]:
-        # nats-py asks for it at the moment of sending: the last one at which a plain line can be refused (F24).
-        def reveal() -> str:
-            _check_encryption(client, settings)
-            return secret
-
-        return reveal
-
+def _credentials(settings: ConnectionSettings) -> dict[str, Any]:
     if settings.user:
-        return {"user": guarded(settings.user), "password": guarded(settings.password)}
+        return {"user": settings.user, "password": settings.password}
     if settings.token:
-        return {"token": guarded(settings.token)}
+        return {"token": settings.token}
     if settings.credentials:
         text = settings.credentials
-        is_text = "BEGIN NATS USER JWT" in text
-        return {"user_credentials": RawCredentials(text) if is_text else str(Path(text).expanduser())}
+        if "BEGIN NATS USER JWT" not in text:
+            text = _read("CREDENTIALS", text)
+        # nats-py reads line by line and takes the end of a line off by position.
+        return {"user_credentials": RawCredentials("\n".join(text.splitlines()) + "\n")}
     if settings.nkey_seed:
         seed = settings.nkey_seed.strip()
-        is_seed = re.fullmatch(r"SU[A-Z2-7]+", seed) is not None
-        return {"nkeys_seed_str": seed} if is_seed else {"nkeys_seed": str(Path(seed).expanduser())}
+        if not re.fullmatch(r"SU[A-Z2-7]+", seed):
+            seed = _read("NKEY_SEED", seed).strip()
+        return {"nkeys_seed_str": seed}
     return {}
 
 
+def _read(setting: str, path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text()
+    except (OSError, ValueError, RuntimeError):
+        # Not shown, not even by the system: a mistyped secret looks like a path.
+        message = f"{setting} is neither a secret of the right form nor the path of a file that can be read."
+        raise ConnectFailed(message) from None
+
+
 def _ssl_context(tls: TLSSettings) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=tls.ca or None)
-    if tls.cert:
-        context.load_cert_chain(tls.cert, tls.key or None)
+    try:
+        context = ssl.create_default_context(cafile=tls.ca or None)
+        if tls.cert:
+            context.load_cert_chain(tls.cert, tls.key or None)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
+        message = f"The files that TLS names for CA, CERT and KEY cannot be used: {reason}."
+        raise ConnectFailed(message) from None
     return context
-
-
-def _check_encryption(client: NatsClient, settings: ConnectionSettings) -> None:
-    if settings.tls is None:
-        return
-    writer = getattr(client._transport, "_io_writer", None)  # noqa: SLF001 - nats-py has no public way to ask
-    if writer is None or writer.get_extra_info("ssl_object") is None:
-        raise _Plain
 
 
 def _check_version(url: str, client: NatsClient) -> None:
@@ -179,9 +194,10 @@ def _check_version(url: str, client: NatsClient) -> None:
         raise ConnectFailed(message)
 
 
-def _explain(url: str, error: Exception, settings: ConnectionSettings) -> OperationalError:
+def _explain(url: str, error: Exception, settings: ConnectionSettings, info: Mapping[str, Any]) -> OperationalError:
+    """Return our error for whatever ended a connect; ``info`` is what the server had told of itself by then."""
     cause = error.__cause__ if isinstance(error, _Refused) and error.__cause__ else error
-    reason = str(cause).removeprefix("nats: ").strip().strip("'")
+    reason = str(cause).removeprefix("nats: ").strip().strip("'") or type(cause).__name__
     if isinstance(cause, _Plain):
         return ConnectFailed(
             f"TLS is asked for and the server at {url} does not offer it. No credentials were sent. "
@@ -191,16 +207,33 @@ def _explain(url: str, error: Exception, settings: ConnectionSettings) -> Operat
         return AuthInvalid(f"The server at {url} refused the credentials: {reason}.", reason=reason)
     if isinstance(cause, ModuleNotFoundError) and cause.name == "nkeys":
         return ConnectFailed('Credentials and nkeys need the nkeys package: pip install "django-natskv[nkeys]".')
+    advice = _tls_advice(cause, settings.tls, info)
     if isinstance(cause, ssl.SSLError):
-        return ConnectFailed(f"TLS with the server at {url} failed: {reason or type(cause).__name__}.")
+        return ConnectFailed(f"TLS with the server at {url} failed: {reason}.{advice}")
     if isinstance(cause, TimeoutError):
-        return ConnectFailed(f"The server at {url} did not answer within {settings.connect_timeout:g} s.")
+        return ConnectFailed(f"The server at {url} did not answer within {settings.connect_timeout:g} s.{advice}")
     if isinstance(cause, OSError | NoServersError):
-        return ConnectFailed(f"Nothing answers at {url}: {reason or type(cause).__name__}.")
+        silent = "The connection to" if info else "Nothing answers at"
+        return ConnectFailed(f"{silent} {url}{' failed' if info else ''}: {reason}.{advice}")
     if settings.credentials or settings.nkey_seed:
         # The text of an error about a secret may hold the secret.
         return ConnectFailed(f"Connecting to {url} with the configured credentials failed: {type(cause).__name__}.")
-    return ConnectFailed(f"Connecting to {url} failed: {reason or type(cause).__name__}.")
+    return ConnectFailed(f"Connecting to {url} failed: {reason}.")
+
+
+def _tls_advice(cause: BaseException, tls: TLSSettings | None, info: Mapping[str, Any]) -> str:
+    """Return a sentence on what the settings of TLS probably lack."""
+    if info.get("tls_required") and tls is None:
+        return " The server requires TLS: set it in the settings, with the CA that signed its certificate."
+    if tls is None:
+        return ""
+    if info.get("tls_verify") and not tls.cert:
+        return " The server asks for a client certificate: set CERT and KEY of TLS."
+    if info or not isinstance(cause, ssl.SSLError | TimeoutError):
+        return ""
+    if tls.handshake_first:
+        return " HANDSHAKE_FIRST is set, and the server may expect to speak first."
+    return " It may be waiting for the TLS handshake: HANDSHAKE_FIRST."
 
 
 def refused(violation: tuple[str, str], subject: str) -> PermissionsViolation:

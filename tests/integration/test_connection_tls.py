@@ -1,0 +1,216 @@
+"""TLS: every setting of it against real servers, and that what was asked to be encrypted is never sent in the clear."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from django_natskv.exceptions import AuthInvalid, ConnectFailed
+from tests.fix_connections import Connect
+from tests.fix_credentials import Certificates, Credentials, Nkey
+from tests.fix_servers import HOST, MakeServer
+from tests.fix_waiting import eventually
+
+PASSWORD = "s3cr3t-on-the-wire"
+
+
+def roundtrip(connection: Any) -> None:
+    bucket = connection.kv().create_bucket({"bucket": "tls", "storage": "memory"})
+    assert bucket.get("key") is None
+    assert bucket.put("key", 1) == 1
+
+
+def is_encrypted(connection: Any) -> bool:
+    writer = connection._requests._dialled.client._transport._io_writer
+    return isinstance(writer.get_extra_info("ssl_object"), ssl.SSLObject)
+
+
+def test_a_ca(connect: Connect, make_server: MakeServer, certificates: Certificates) -> None:
+    connection = connect(make_server(config=certificates.server_config()).url, TLS={"CA": certificates.ca})
+    roundtrip(connection)
+    assert is_encrypted(connection)
+
+
+def test_a_client_certificate(connect: Connect, make_server: MakeServer, certificates: Certificates) -> None:
+    server = make_server(config=certificates.server_config(verify=True))
+    tls = {"CA": certificates.ca, "CERT": certificates.client_cert, "KEY": certificates.client_key}
+    roundtrip(connect(server.tls_url, TLS=tls))
+
+
+def test_a_client_certificate_that_is_the_login(
+    connect: Connect, make_server: MakeServer, certificates: Certificates
+) -> None:
+    config = certificates.server_config(verify=True).replace("verify: true", "verify_and_map: true")
+    server = make_server(config=f'{config}\nauthorization {{ users = [ {{ user: "client@example.com" }} ] }}')
+    tls = {"CA": certificates.ca, "CERT": certificates.client_cert, "KEY": certificates.client_key}
+    roundtrip(connect(server.tls_url, TLS=tls))
+
+
+def test_a_client_certificate_that_is_missing(
+    connect: Connect, make_server: MakeServer, certificates: Certificates
+) -> None:
+    server = make_server(config=certificates.server_config(verify=True))
+    with pytest.raises(ConnectFailed, match=r"client certificate.*CERT and KEY"):
+        connect(server.tls_url, TLS={"CA": certificates.ca}).kv()
+
+
+def test_a_host_name_other_than_the_one_that_is_dialled(
+    connect: Connect, make_server: MakeServer, certificates: Certificates
+) -> None:
+    server = make_server(config=certificates.server_config())
+    roundtrip(connect(server.tls_url, TLS={"CA": certificates.ca, "HOSTNAME": "localhost"}))
+    with pytest.raises(ConnectFailed, match=r"TLS.*(?i:hostname mismatch)"):
+        connect(server.tls_url, TLS={"CA": certificates.ca, "HOSTNAME": "elsewhere.example"}).kv()
+
+
+def test_the_handshake_first(connect: Connect, make_server: MakeServer, certificates: Certificates) -> None:
+    server = make_server(config=certificates.server_config(handshake_first=True))
+    roundtrip(connect(server.tls_url, TLS={"CA": certificates.ca, "HANDSHAKE_FIRST": True}))
+
+
+def test_the_handshake_first_where_the_server_speaks_first(
+    connect: Connect, make_server: MakeServer, certificates: Certificates
+) -> None:
+    server = make_server(config=certificates.server_config())
+    with pytest.raises(ConnectFailed, match="HANDSHAKE_FIRST"):
+        connect(server.tls_url, TLS={"CA": certificates.ca, "HANDSHAKE_FIRST": True}, CONNECT_TIMEOUT=0.5).kv()
+
+
+def test_a_server_that_waits_for_the_handshake(
+    connect: Connect, make_server: MakeServer, certificates: Certificates
+) -> None:
+    server = make_server(config=certificates.server_config(handshake_first=True))
+    with pytest.raises(ConnectFailed, match="HANDSHAKE_FIRST"):
+        connect(server.tls_url, TLS={"CA": certificates.ca}, CONNECT_TIMEOUT=0.5).kv()
+
+
+def test_a_certificate_of_another_ca(connect: Connect, make_server: MakeServer, certificates: Certificates) -> None:
+    server = make_server(config=certificates.server_config())
+    with pytest.raises(ConnectFailed, match=r"TLS.*certificate verify failed"):
+        connect(server.tls_url, TLS={"CA": certificates.other_ca}).kv()
+
+
+def test_a_server_that_requires_tls_where_none_is_configured(
+    connect: Connect, make_server: MakeServer, certificates: Certificates
+) -> None:
+    server = make_server(config=certificates.server_config())
+    with pytest.raises(ConnectFailed, match=r"requires TLS.*\bCA\b"):
+        connect(server.url).kv()
+
+
+def test_tls_with_wrong_credentials(connect: Connect, make_server: MakeServer, certificates: Certificates) -> None:
+    server = make_server(config=f"authorization {{ user: a, password: b }}\n{certificates.server_config()}")
+    with pytest.raises(AuthInvalid):
+        connect(server.tls_url, TLS={"CA": certificates.ca}, USER="a", PASSWORD="c").kv()
+
+
+def test_it_comes_back_encrypted(connect: Connect, make_server: MakeServer, certificates: Certificates) -> None:
+    server = make_server(config=certificates.server_config())
+    connection = connect(server.tls_url, TLS={"CA": certificates.ca})
+    bucket = connection.kv().create_bucket({"bucket": "back"})
+    server.restart()
+    eventually(lambda: connection.status == "connected", 10)
+    assert bucket.put("key", 1) == 1
+    assert is_encrypted(connection)
+
+
+# ------------------------------------------------------------------ never in the clear (F24)
+
+
+class PlainServer:
+    """Says INFO without TLS and keeps every byte that comes."""
+
+    def __init__(self, **info: object) -> None:
+        self.received = b""
+        self.accepted = 0
+        self._taken: socket.socket | None = None
+        self._info = {"server_id": "A", "version": "2.15.1", "headers": True, "max_payload": 1048576, **info}
+        self._listener = socket.create_server((HOST, 0))
+        self.port = self._listener.getsockname()[1]
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                taken, _ = self._listener.accept()
+            except OSError:
+                return
+            self.accepted += 1
+            self._taken = taken
+            with taken:
+                taken.settimeout(5)
+                taken.sendall(b"INFO " + json.dumps(self._info).encode() + b"\r\n")
+                while data := self._read(taken):
+                    self.received += data
+                    if b"PING\r\n" in data:
+                        taken.sendall(b"PONG\r\n")
+
+    @staticmethod
+    def _read(taken: socket.socket) -> bytes:
+        try:
+            return taken.recv(65536)
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        if self._taken is not None:
+            with contextlib.suppress(OSError):  # it is over already
+                self._taken.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
+
+
+@pytest.fixture
+def plain_server() -> Iterator[PlainServer]:
+    server = PlainServer(auth_required=True, nonce="bm9uY2U")
+    yield server
+    server.close()
+
+
+@pytest.mark.parametrize("login", ["password", "token", "creds", "creds file", "nkey", "none"])
+@pytest.mark.parametrize("scheme", ["tls", "nats"])
+def test_tls_that_the_server_lacks_is_refused_before_a_byte_is_sent(
+    connect: Connect, plain_server: PlainServer, credentials: Credentials, nkey: Nkey, login: str, scheme: str
+) -> None:
+    logins: dict[str, dict[str, str]] = {
+        "password": {"USER": "shop", "PASSWORD": PASSWORD},
+        "token": {"TOKEN": PASSWORD},
+        "creds": {"CREDENTIALS": credentials.text},
+        "creds file": {"CREDENTIALS": str(credentials.path)},
+        "nkey": {"NKEY_SEED": nkey.seed},
+        "none": {},
+    }
+    # The scheme alone asks for it, and so does any setting of TLS.
+    options: dict[str, Any] = {} if scheme == "tls" else {"TLS": {"HOSTNAME": "localhost"}}
+    connection = connect(f"{scheme}://{HOST}:{plain_server.port}", NAME="n", **logins[login], **options)
+    with pytest.raises(ConnectFailed, match=r"TLS.*No credentials were sent"):
+        connection.kv()
+    connection.close()
+    eventually(lambda: plain_server.accepted)
+    assert plain_server.received == b""
+
+
+def test_the_plain_server_of_these_tests_would_have_heard(connect: Connect, plain_server: PlainServer) -> None:
+    connection = connect(f"nats://{HOST}:{plain_server.port}", USER="shop", PASSWORD=PASSWORD, REQUEST_TIMEOUT=0.2)
+    with pytest.raises(TimeoutError):
+        connection.kv()
+    assert PASSWORD.encode() in plain_server.received
+
+
+def test_a_plain_real_server_gets_no_credentials(
+    connect: Connect, make_server: MakeServer, certificates: Certificates
+) -> None:
+    server = make_server(config=f'authorization {{ user: shop, password: "{PASSWORD}" }}')
+    connection = connect(server.tls_url, USER="shop", PASSWORD=PASSWORD, TLS={"CA": certificates.ca})
+    with pytest.raises(ConnectFailed, match="No credentials were sent"):
+        connection.kv()
+    assert server.connections() == []

@@ -8,9 +8,11 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from django_natskv.exceptions import AuthInvalid, ConnectFailed
 from tests.fix_connections import Connect
@@ -119,6 +121,27 @@ def test_it_comes_back_encrypted(connect: Connect, make_server: MakeServer, cert
     eventually(lambda: connection.status == "connected", 10)
     assert bucket.put("key", 1) == 1
     assert is_encrypted(connection)
+
+
+def test_a_server_of_the_cluster_that_is_known_by_address_only(
+    connect: Connect, make_server: MakeServer, tmp_path: Path
+) -> None:
+    """Its certificate holds the name that the configured servers are dialled by."""
+    authority = trustme.CA()
+    certificate = authority.issue_cert("localhost")
+    ca, cert, key = tmp_path / "ca.pem", tmp_path / "cert.pem", tmp_path / "key.pem"
+    authority.cert_pem.write_to_path(ca)
+    certificate.cert_chain_pems[0].write_to_path(cert)
+    certificate.private_key_pem.write_to_path(key)
+    tls = f'tls {{ cert_file: "{cert}", key_file: "{key}" }}'
+    second = make_server(config=tls)
+    first = make_server(config=tls)
+    connection = connect(f"tls://localhost:{first.port}", TLS={"CA": str(ca)})
+    connection.kv()
+    connection._requests._discovered = {f"127.0.0.1:{second.port}": None}  # as the first would tell in a cluster
+    first.stop()
+    eventually(second.connections, 10)
+    eventually(lambda: connection.status == "connected")
 
 
 # ------------------------------------------------------------------ never in the clear (F24)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import itertools
 import logging
 import random
@@ -40,6 +41,7 @@ from django_natskv.kv.settings import ConnectionSettings
 logger = logging.getLogger("django_natskv.connection")
 
 PATIENCE = 0.5  # seconds that a request which may be repeated waits for a lost connection to come back
+HEAD_START = 0.3  # seconds that one server has to answer before the next one is tried beside it
 HEADROOM = 512  # bytes of a message that are neither value nor header, with room to spare
 
 Listener = Callable[[str, OperationalError | None], None]
@@ -161,11 +163,15 @@ class Client:
             self._waiting.append(exchange)
         elif exchange.patient:
             self._waiting.append(exchange)
-            asyncio.get_running_loop().call_later(PATIENCE, exchange.finish, self._unavailable(exchange))
+            asyncio.get_running_loop().call_later(PATIENCE, self._impatient, exchange)
             self._hurry()
         else:
             exchange.finish(self._unavailable(exchange))
             self._hurry()
+
+    def _impatient(self, exchange: Exchange) -> None:
+        if not exchange.sent:
+            exchange.finish(self._unavailable(exchange))
 
     def _send(self, exchange: Exchange) -> None:
         client = self.nats
@@ -245,20 +251,23 @@ class Client:
         failures = 0
         while True:
             try:
-                lost = await self._connect()
-            except OperationalError as error:
+                dialled, lost = await self._connect()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next request needs a next attempt
                 failures += 1
-                self._enter(State.DISCONNECTED, error)
+                reason = as_operational(error)
+                self._enter(State.DISCONNECTED, reason)
                 self._fail_waiting()
                 if 0 <= self.settings.reconnect.max < failures:
-                    self._enter(State.IDLE, error)
+                    self._enter(State.IDLE, reason)
                     return
                 await self._back_off(failures)
             else:
                 failures = 0
                 self._lose(await lost)
+                dialled.abort()
+                await dialled.close()
 
-    async def _connect(self) -> asyncio.Future[OperationalError]:
+    async def _connect(self) -> tuple[Dialled, asyncio.Future[OperationalError]]:
         settings = self.settings
         if self._resolve is not None:
             settings = await asyncio.get_running_loop().run_in_executor(None, self._resolve, settings)
@@ -269,42 +278,71 @@ class Client:
         except BaseException:
             await dialled.close()
             raise
-        dialled.on_error = partial(self._on_error, lost)
-        dialled.on_closed = partial(self._on_closed, dialled, lost)
+        dialled.watch(partial(self._on_error, lost), partial(self._on_end, dialled, lost))
         if dialled.closed:
+            await dialled.close()
             message = "The server closed the connection as soon as it was made."
             raise ConnectFailed(message)
         self._dialled = dialled
         self.max_payload = dialled.client.max_payload
-        self._discovered.update(dict.fromkeys(server.netloc for server in dialled.client.discovered_servers))
+        self._learn(dialled)
         self.generation += 1
         self._enter(State.CONNECTED, None)
         waiting, self._waiting = self._waiting, []
         for exchange in waiting:
             self._admit(exchange)
-        return lost
+        return dialled, lost
+
+    def _learn(self, dialled: Dialled) -> None:
+        """Remember the cluster's servers as the latest one told them: those told before may be gone for good."""
+        told = dialled.client.discovered_servers
+        if told:
+            self._discovered = dict.fromkeys(server.netloc for server in told)
 
     async def _dial_any(self, settings: ConnectionSettings) -> Dialled:
-        """Try each known server once, in random order, until one takes us."""
-        known = {urlsplit(server).netloc: server for server in settings.servers}
-        scheme = urlsplit(settings.servers[0]).scheme
+        """Try each known server once, in random order, until one takes us; one that keeps silent holds up no other."""
+        attempts: set[asyncio.Task[Dialled]] = set()
+        taken: Dialled | None = None
+        errors: list[OperationalError] = []
+        servers = self._servers(settings)
+        try:
+            while taken is None and (servers or attempts):
+                if servers:
+                    server, tls_name = servers.pop()
+                    attempts.add(asyncio.ensure_future(dial(server, settings, tls_name=tls_name)))
+                timeout = HEAD_START if servers else None
+                done, attempts = await asyncio.wait(attempts, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                for attempt in done:
+                    error = attempt.exception()
+                    if error is None and taken is None:
+                        taken = attempt.result()
+                    elif error is None:
+                        attempts.add(attempt)  # one is enough
+                    else:
+                        errors.append(as_operational(error))
+        finally:
+            await _give_up(attempts)
+        if taken is None:
+            # A refusal tells more than a silence.
+            raise next((error for error in errors if isinstance(error, AuthInvalid)), errors[0])
+        return taken
+
+    def _servers(self, settings: ConnectionSettings) -> list[tuple[str, str]]:
+        """Return the URLs of all known servers in random order, each with the name in its certificate if it differs."""
+        known = {urlsplit(server).netloc: (server, "") for server in settings.servers}
+        first = urlsplit(settings.servers[0])
         for netloc in self._discovered:
-            known.setdefault(netloc, f"{scheme}://{netloc}")
+            url = f"{first.scheme}://{netloc}"
+            # Servers tell of each other by address, and certificates seldom hold addresses.
+            known.setdefault(netloc, (url, (first.hostname or "") if _is_address(url) else ""))
         servers = list(known.values())
         random.shuffle(servers)
-        errors: list[OperationalError] = []
-        for server in servers:
-            try:
-                return await dial(server, settings)
-            except OperationalError as error:
-                errors.append(error)
-        # A refusal tells more than a silence.
-        raise next((error for error in errors if isinstance(error, AuthInvalid)), errors[0])
+        return servers
 
     async def _open_prefix(self, dialled: Dialled, settings: ConnectionSettings) -> str:
         root = f"{settings.inbox_prefix or '_INBOX'}.{secrets.token_hex(8)}"
-        await dialled.client.subscribe(f"{root}.*", future=Sink(self._receive))  # type: ignore[arg-type]
         try:
+            await dialled.client.subscribe(f"{root}.*", future=Sink(self._receive))  # type: ignore[arg-type]
             await asyncio.wait_for(dialled.client.flush(), settings.connect_timeout)
         except (Error, OSError, TimeoutError) as error:
             if not dialled.violations:
@@ -328,6 +366,8 @@ class Client:
 
     def _lose(self, error: OperationalError) -> None:
         """Fail what is in flight, as what it is: lost reads and writes are told apart by the operation."""
+        if self._dialled is not None:
+            self._learn(self._dialled)
         self._dialled = None
         self._enter(State.DISCONNECTED, error)
         in_flight, self._in_flight = self._in_flight, {}
@@ -345,17 +385,17 @@ class Client:
             logger.debug("nats-py reports: %s", error)
             return
         action, subject = violation
-        matching = [e for e in self._in_flight.values() if action == "publish" and e.subject.lower() == subject]
+        matching = [exchange for exchange in self._in_flight.values() if exchange.needs(action).lower() == subject]
         for exchange in matching:
             self._in_flight.pop(exchange.token, None)
-            exchange.finish(refused(violation, exchange.subject))
+            exchange.finish(refused(violation, exchange.needs(action)))
         if action == "subscription" and self._prefix.lower().startswith(subject.removesuffix("*")) and not lost.done():
             # The permission to hear replies was taken away: nothing can be answered on this connection any more.
             lost.set_result(refused(violation, f"{self._prefix}*"))
         elif not matching:
             logger.warning("The server refused to %s %s", action, subject)
 
-    async def _on_closed(self, dialled: Dialled, lost: asyncio.Future[OperationalError]) -> None:
+    def _on_end(self, dialled: Dialled, lost: asyncio.Future[OperationalError]) -> None:
         if not lost.done():
             reason = str(dialled.client.last_error or "the server closed the connection").removeprefix("nats: ")
             lost.set_result(NotConnected(f"The connection was lost: {reason}."))
@@ -396,6 +436,11 @@ class Inbox:
             sink: Any = Sink(self._receive)
             self._subscription = run_through(client.nats.subscribe(self._subject, future=sink))
             self._generation = client.generation
+        return self._subject
+
+    @property
+    def subject(self) -> str:
+        """The address, once something was attached."""
         return self._subject
 
     def close(self) -> None:
@@ -445,6 +490,31 @@ def run_through(coroutine: Coroutine[Any, Any, Any]) -> Any:
     coroutine.close()
     message = "nats-py waited where it should not"
     raise NotConnected(message)
+
+
+def as_operational(error: BaseException) -> OperationalError:
+    """Return ``error`` if it is one of ours; what else ends an attempt to connect is a failed one, and logged."""
+    if isinstance(error, OperationalError):
+        return error
+    logger.error("Connecting failed in a way that was not foreseen", exc_info=error)
+    return ConnectFailed(f"Connecting failed: {type(error).__name__}.")
+
+
+async def _give_up(attempts: set[asyncio.Task[Dialled]]) -> None:
+    """Cancel ``attempts`` and close what they may have brought."""
+    for attempt in attempts:
+        attempt.cancel()
+    for result in await asyncio.gather(*attempts, return_exceptions=True):
+        if isinstance(result, Dialled):
+            await result.close()
+
+
+def _is_address(url: str) -> bool:
+    try:
+        ipaddress.ip_address(urlsplit(url).hostname or "")
+    except ValueError:
+        return False
+    return True
 
 
 def too_large(what: str, size: int, limit: int) -> ValueTooLarge:

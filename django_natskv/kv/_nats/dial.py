@@ -22,13 +22,13 @@ from django_natskv.kv.settings import ConnectionSettings, TLSSettings
 
 OLDEST_SERVER = (2, 11)
 PING_INTERVAL = 1  # seconds; with two pings outstanding a half-open line is noticed in about 3 s (F11)
-CLOSE_TIMEOUT = 0.5  # seconds that a client gets to close in order
+CLOSE_TIMEOUT = 0.1  # seconds that a client gets to close in order; the end of the process waits for it
 
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription)\b.*? (?:to|of) "([^"]*)"')
 _AUTH = ("authorization violation", "authentication", "user jwt", "nonce", "authorization timeout")
 
 OnError = Callable[[Exception], Awaitable[None]]
-OnClosed = Callable[[], Awaitable[None]]
+OnEnd = Callable[[], None]
 
 
 class _Refused(Exception):  # noqa: N818 - never seen outside
@@ -60,37 +60,62 @@ class Dialled:
         self.client = _GuardedClient()
         self.client.must_encrypt = must_encrypt
         self.on_error: OnError | None = None
-        self.on_closed: OnClosed | None = None
+        self.on_end: OnEnd | None = None
         self.closed = False
         self.violations: list[tuple[str, str]] = []
 
+    def watch(self, on_error: OnError, on_end: OnEnd) -> None:
+        """Tell of asynchronous errors and of the end from now on. ``on_end`` may be called more than once."""
+        self.on_error = on_error
+        self.on_end = on_end
+        reading = self.client._reading_task  # noqa: SLF001 - nats-py has no public way to ask
+        if reading is None or reading.done():
+            self.closed = True
+        else:
+            # nats-py calls back after it has closed, and a dead line can keep it from closing for long; when its read
+            # loop breaks, it never does, and goes on as if connected (F7, F8). The end of that loop tells of both.
+            reading.add_done_callback(lambda _task: on_end())
+
     async def error_cb(self, error: Exception) -> None:
         """Receive nats-py's asynchronous errors: fatal while connecting, the owner's afterwards."""
+        if self.on_error is not None:
+            await self.on_error(error)
+            return
         violation = parse_violation(str(error))
         if violation:
             self.violations.append(violation)
-        elif not self.client.is_connected and not self.closed and self.on_error is None:
+        elif not self.client.is_connected and not self.closed:
             raise _Refused from error
-        if self.on_error is not None:
-            await self.on_error(error)
 
     async def closed_cb(self) -> None:
         """Receive the end of the client, whatever ended it."""
         self.closed = True
-        if self.on_closed is not None:
-            await self.on_closed()
+        if self.on_end is not None:
+            self.on_end()
 
     def cut_off(self) -> None:
         """Let go of an inherited socket in a forked child without a word to the server, which the parent talks to."""
-        writer = getattr(self.client._transport, "_io_writer", None)  # noqa: SLF001 - nats-py has no public way to ask
+        writer = self._writer
         sock = writer.get_extra_info("socket") if writer is not None else None
         if sock is not None and sock.fileno() >= 0:
             cut_off(sock.fileno())
 
     async def close(self) -> None:
         """Close the client; never raises, never takes longer than ``CLOSE_TIMEOUT``."""
+        self.closed = True
         with contextlib.suppress(Exception):
             await asyncio.wait_for(self.client.close(), CLOSE_TIMEOUT)
+        self.abort()
+
+    def abort(self) -> None:
+        """Drop the line without a word: nats-py, and TLS beneath it, would wait for a peer that may be gone."""
+        writer = self._writer
+        if writer is not None:
+            writer.transport.abort()
+
+    @property
+    def _writer(self) -> asyncio.StreamWriter | None:
+        return getattr(self.client._transport, "_io_writer", None)  # noqa: SLF001 - nats-py has no public way to ask
 
 
 def parse_violation(text: str) -> tuple[str, str] | None:

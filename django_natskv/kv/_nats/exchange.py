@@ -75,6 +75,12 @@ class Exchange:
         self._done = done
         self._client.submit(self)
 
+    def needs(self, action: str) -> str:
+        """Return the subject for which it needs the permission to ``action``: "publish" or "subscription"."""
+        if action == "publish":
+            return self.subject
+        return self.inbox.subject if self.inbox is not None else ""
+
     def receive(self, message: Any) -> None:
         """Take a reply; called on the loop's thread, where nothing may escape (F8)."""
         self.replies.append(message)

@@ -5,8 +5,10 @@ Owns their end; knows nothing of what a test does with them.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +26,8 @@ PREAMBLE = """
 import json, os, sys, time, threading
 import django
 from django.conf import settings
-settings.configure(NATSKV=json.loads(os.environ["TEST_NATSKV"]), INSTALLED_APPS=["django_natskv"], USE_TZ=True)
+settings.configure(NATSKV=json.loads(os.environ["TEST_NATSKV"]), INSTALLED_APPS=["django_natskv"], USE_TZ=True,
+    DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}})
 django.setup()
 from django_natskv import connections, exceptions
 """
@@ -60,11 +63,12 @@ class Program:
 
     def __init__(self, code: str, natskv: Any, *flags: str, **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, *flags, "-c", PREAMBLE + code],
+            [sys.executable, "-X", "faulthandler", *flags, "-c", PREAMBLE + code],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            start_new_session=True,
             env={**os.environ, "PYTHONPATH": str(ROOT), "TEST_NATSKV": json.dumps(natskv), **environment},
         )
 
@@ -83,8 +87,17 @@ class Program:
 
     def finish(self, timeout: float = 30) -> tuple[list[Any], str]:
         """Wait for its end; return the JSON lines not read yet and what it wrote on stderr."""
-        out, err = self.process.communicate(timeout=timeout)
+        try:
+            out, err = self.process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.kill(signal.SIGABRT)  # faulthandler shows where it hangs
+            raise AssertionError(self.process.communicate()[1]) from None
         return [json.loads(line) for line in out.splitlines()], err
+
+    def kill(self, how: int = signal.SIGKILL) -> None:
+        """Kill it with all its children, who hold its pipes open."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, how)
 
 
 @pytest.fixture
@@ -98,6 +111,5 @@ def program() -> Iterator[Callable[..., Program]]:
 
     yield start
     for one in made:
-        if one.process.poll() is None:
-            one.process.kill()
+        one.kill()
         one.process.communicate()

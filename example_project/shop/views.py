@@ -37,7 +37,7 @@ async def apage(request: HttpRequest) -> HttpResponse:
         return _unavailable(request, error)
     # Not the stream that is awaited: under runserver, which is WSGI, that one could not be followed.
     events = "shop:aevents" if is_asgi(request) else "shop:events"
-    return _render(request, rows=orders.newest_first(entries.values()), form=form, face="async", events=events)
+    return _render(request, rows=orders.newest_first(entries.values()), form=form, here="shop:apage", events=events)
 
 
 @require_POST
@@ -81,5 +81,5 @@ def _unavailable(request: HttpRequest, error: NatsKVError) -> HttpResponse:
 
 
 def _render(request: HttpRequest, status: int = HTTPStatus.OK, **context: Any) -> HttpResponse:
-    context = {"bucket": orders.BUCKET, "face": "sync", "events": "shop:events", **context}
+    context = {"bucket": orders.BUCKET, "here": "shop:page", "events": "shop:events", **context}
     return render(request, "shop/page.html", context, status=status)

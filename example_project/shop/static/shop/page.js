@@ -19,7 +19,7 @@ if (entries) {
     row.dataset.revision = entry.revision;
     const field = (name) => row.querySelector(`[data-field=${name}]`);
     field("key").textContent = entry.key;
-    field("key").href = `?key=${encodeURIComponent(entry.key)}`;
+    field("key").href = `${entries.dataset.page}?key=${encodeURIComponent(entry.key)}`;
     field("value").textContent = entry.value;
     field("revision").textContent = entry.revision;
     field("created").dateTime = entry.created;

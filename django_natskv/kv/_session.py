@@ -7,18 +7,17 @@ Knows nothing of who is told: a sink is given the whole bucket, then one revisio
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 import random
 import secrets
 import time
-from collections.abc import KeysView, Sequence
+from collections.abc import Callable, Iterable, KeysView, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from django_natskv.exceptions import BucketNotFound, OperationalError
 from django_natskv.kv._core import Core
-from django_natskv.kv._known import vanished
+from django_natskv.kv._known import Expiries, vanished
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.flow import HEARTBEAT, Flow, Interrupted
 from django_natskv.kv._nats.messages import Stored
@@ -35,7 +34,9 @@ FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0  # seconds between two attempts, with jitte
 STEADY = 5.0  # seconds after which an attempt counts as a success, and the next failure as the first
 BREATH = 256  # revisions after which the interpreter lock is let go
 EXPIRY_GRACE = 0.5  # seconds that a server may be late with an expiry (F14)
-_AT_ONCE = 256
+MANY = 4_096  # keys gone at once from which a replay costs less than to ask for each
+_AT_ONCE = 256  # requests sent side by side
+_MOMENT = 0.02  # seconds
 _NS = 1_000_000_000
 
 
@@ -68,18 +69,38 @@ class Sink(Protocol):
 
 
 class Session:
-    """Keeps a sink equal to a bucket, or to the part of it under ``patterns``, until it is stopped."""
+    """Keeps a sink equal to a bucket, or to the part of it under ``patterns``, until it is stopped.
 
-    def __init__(self, core: Core, runner: Runner, patterns: Sequence[str], sink: Sink, *, history: bool) -> None:
+    ``opened`` is told, before each ``replace``, when the bucket that was found was made.
+    """
+
+    def __init__(
+        self,
+        core: Core,
+        runner: Runner,
+        patterns: Sequence[str],
+        sink: Sink,
+        *,
+        history: bool,
+        opened: Callable[[datetime], None] | None = None,
+    ) -> None:
         self._core = core
         self._runner = runner
         self._filters = [core.prefix + pattern for pattern in disjoint(patterns)]
         self._sink = sink
-        self._policy = "all" if history else "last_per_subject"
+        self._opened = opened
+        self._history = history
         self._what = f"watching bucket {core.name!r}"
         self._task: asyncio.Task[None] | None = None
-        self._expiries: list[tuple[float, str, int]] = []
-        self._failing = ""
+        self._stopped = False
+        self._expiries = Expiries()
+        self._skew = timedelta()  # how far the server's clock is ahead of ours
+        self._reported: set[str] = set()  # kinds of trouble since the sink was last complete
+        self._absent = False
+        self._consumers: set[str] = set()  # those that the server may still have
+        self._seen: BucketInfo  # the bucket as it was when last looked at
+        self._clean: tuple[int, ...] = ()  # its counters when last nothing was amiss
+        self._overdue: tuple[int, int] = (0, 0)  # the newest delivery, and a revision that should have followed
 
     def start(self) -> None:
         """Begin, on the loop."""
@@ -87,16 +108,25 @@ class Session:
 
     def stop(self) -> None:
         """End. Returns at once, from any thread; safe to repeat."""
+        self._stopped = True
         self._runner.driver.mention(self._end)
 
     def _begin(self) -> None:
         self._task = self._core.wire.client.spawn(self._run())
-
-        self._task.add_done_callback(lambda _task: self._sink.ended())
+        self._task.add_done_callback(self._over)
 
     def _end(self) -> None:
         if self._task is not None:
             self._task.cancel()
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        if self._stopped or task.cancelled():
+            self._sink.ended()
+            return
+        # Nothing ends it but an exception that broke into the thread of the loop, such as a KeyboardInterrupt.
+        broken = type(task.exception()).__name__
+        logger.warning("The watch on bucket %s was broken off by %s and begins again", self._core.name, broken)
+        self._begin()
 
     async def _run(self) -> None:
         failures = 0
@@ -105,50 +135,79 @@ class Session:
             try:
                 await self._follow()
             except BucketNotFound as error:
-                # The truth about a bucket that is not there is that it is empty.
-                self._sink.replace([])
+                if not self._absent:
+                    # The truth about a bucket that is not there is that it is empty.
+                    self._absent = True
+                    self._replace([])
                 self._report(error)
-            except OperationalError as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the watch goes on
                 self._report(error)
-            except Exception as error:
-                logger.exception("A watch failed in a way that it should not, and begins again")
-                self._sink.stale(error)
             failures = 1 if time.monotonic() - begun > STEADY else failures + 1
             ceiling = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures - 1, 10))
             await asyncio.sleep(random.uniform(ceiling / 2, ceiling))  # noqa: S311 - jitter, not a secret
 
-    def _report(self, error: OperationalError) -> None:
-        self._sink.stale(error)
-        if self._failing != error.type:
-            # Once for each kind of trouble, not once an attempt.
-            self._failing = error.type
-            logger.warning("The watch on bucket %s was interrupted and goes on by itself: %s", self._core.name, error)
+    def _report(self, error: Exception) -> None:
+        """Tell the sink, and the log: once for each kind of trouble until all is well again, not once an attempt."""
+        expected = isinstance(error, OperationalError)
+        kind = error.type if isinstance(error, OperationalError) else type(error).__name__
+        if kind not in self._reported:
+            self._reported.add(kind)
+            text = "The watch on bucket %s was interrupted and goes on by itself: %s"
+            logger.log(
+                logging.WARNING if expected else logging.ERROR,
+                text,
+                self._core.name,
+                error if expected else "it failed in a way that it should not",
+                exc_info=None if expected else error,
+            )
+        try:
+            self._sink.stale(error)
+        except Exception:
+            logger.exception("The sink of the watch on bucket %s failed", self._core.name)
 
     async def _ask(self, operation: Operation[T]) -> T:
         return await self._runner.acall(operation)
 
     async def _follow(self) -> None:
         core = self._core
-        info = await self._ask(core.wire.info(core.name))
+        info = await self._look()
+        self._drop_consumers()
         name = f"natskv-{secrets.token_hex(8)}"
-        made = await self._ask(core.wire.create_consumer(core.name, self._consumer(name), self._what))
+        self._consumers.add(name)
         flow = Flow(core.wire.client, core.wire.pull_subject(core.name, name))
         try:
+            made = await self._ask(core.wire.create_consumer(core.name, self._consumer(name), self._what))
             replay = await self._replay(info, flow, made.get("num_pending", 0))
-            self._sink.replace(replay)
-            self._remember_expiries(replay)
-            if self._failing:
-                self._failing = ""
+            if self._opened is not None:
+                self._opened(info.created)
+            self._replace(replay)
+            if self._reported:
+                self._reported.clear()
                 logger.info("The watch on bucket %s is complete again", core.name)
-            await self._stay(info, flow)
+            await self._stay(flow)
         finally:
             flow.close()
-            core.wire.drop_consumer(core.name, name)
+            self._drop_consumers()
+            # Whether it was made, or heard of its end, is not known when the connection was lost: see above.
+            self._consumers.add(name)
+
+    def _drop_consumers(self) -> None:
+        for name in self._consumers:
+            self._core.wire.drop_consumer(self._core.name, name)
+        self._consumers.clear()
+
+    async def _look(self) -> BucketInfo:
+        """Return what the server says of the bucket."""
+        info = self._seen = await self._ask(self._core.wire.info(self._core.name))
+        self._absent = False
+        if info.asked is not None:
+            self._skew = info.asked - datetime.now(UTC)
+        return info
 
     def _consumer(self, name: str) -> dict[str, Any]:
         return {
             "name": name,
-            "deliver_policy": self._policy,
+            "deliver_policy": "all" if self._history else "last_per_subject",
             "ack_policy": "none",
             "filter_subjects": self._filters,
             "mem_storage": True,
@@ -156,92 +215,165 @@ class Session:
             "inactive_threshold": INACTIVE * _NS,
         }
 
-    async def _replay(self, info: BucketInfo, flow: Flow, pending: int) -> list[Stored]:
-        """Return all that was in the bucket throughout, and what came meanwhile."""
-        replay: list[Stored] = []
-        seen: set[str] = set()
-        while pending or not await self._ask(self._core.is_complete(info, self._filters, seen, self._what)):
-            # With nothing pending wait only a moment: a key may just be on its way to a new revision.
-            news = await flow.next(HEARTBEAT if pending else 0.02)
-            if not news:
-                pending = 0  # or what was pending has vanished meanwhile
-            for stored in news:
-                replay.append(stored)
-                seen.add(stored.subject)
-                pending = stored.pending
-                if not len(replay) % BREATH:
-                    breathe()
-        if self._policy == "all":
-            return replay
-        return list({stored.subject: stored for stored in replay}.values())
+    # --- the replay ---
 
-    async def _stay(self, info: BucketInfo, flow: Flow) -> None:
+    async def _replay(self, info: BucketInfo, flow: Flow, pending: int) -> list[Stored]:
+        """Return all that was in the bucket throughout, and what came meanwhile, in order."""
+        latest: dict[str, Stored] = {}
+        revisions: list[Stored] = []
+        awaited: set[str] | None = None
+        count, due = 0, pending
+        while pending or (awaited := await self._awaited(info, flow, latest, awaited)):
+            # With nothing pending wait only a moment: a key may just be on its way to a new revision.
+            news = await flow.next(HEARTBEAT if pending else _MOMENT)
+            for stored in news:
+                latest[stored.subject] = stored
+                if self._history:
+                    revisions.append(stored)
+                count += 1
+                if not count % BREATH:
+                    breathe()
+            if not news and not pending and awaited:
+                awaited &= await self._there()  # what is not there any more will not come
+            # What was pending may have vanished meanwhile; and in a busy bucket something is always pending.
+            pending = news[-1].pending if news and count < due else 0
+        return revisions if self._history else sorted(latest.values(), key=_by_revision)
+
+    async def _awaited(
+        self, opened: BucketInfo, flow: Flow, latest: dict[str, Stored], awaited: set[str] | None
+    ) -> set[str]:
+        """Return the keys that have yet to be delivered before the replay is over."""
+        if awaited is None:
+            info = await self._look()
+            self._check_same(opened, info)
+            if not info.subjects or (flow.newest == info.last_revision and not flow.pending):
+                # Asked after the newest revision of all was delivered: deliveries come in order, so nothing is left.
+                return set()
+            awaited = await self._there()
+        return {subject for subject in awaited if subject not in latest}
+
+    async def _there(self) -> set[str]:
+        """Return the subjects of all keys that are in the bucket now."""
+        return await self._ask(self._core.wire.subjects_under(self._seen, self._filters, self._what))
+
+    # --- afterwards ---
+
+    async def _stay(self, flow: Flow) -> None:
         """Pass on what comes, and look after what does not come by itself."""
         audit = time.monotonic() + AUDIT * random.uniform(0.5, 1)  # noqa: S311 - spreads the watches of many processes
         while True:
-            news = [] if self._sink.is_busy() else await flow.next(self._patience(audit))
-            for position, stored in enumerate(news, 1):
-                self._sink.apply(stored)
-                if not position % BREATH:
-                    breathe()
-            self._remember_expiries(news)
+            busy = self._sink.is_busy()
+            if busy:
+                self._overdue = (0, 0)  # nothing is missed that was not asked for
+                await asyncio.sleep(_MOMENT)
+            else:
+                self._take(await flow.next(self._patience(audit)))
             await self._check_expiries()
-            if self._sink.is_busy():
-                await asyncio.sleep(0.02)
-            elif time.monotonic() >= audit:
+            if not busy and time.monotonic() >= audit:
                 begun = time.monotonic()
-                await self._audit(info, flow)
+                await self._audit(flow)
                 # A look that takes long is taken less often.
                 audit = time.monotonic() + max(AUDIT, 20 * (time.monotonic() - begun)) * random.uniform(0.8, 1)  # noqa: S311
 
     def _patience(self, audit: float) -> float:
-        due = min(audit, self._expiries[0][0]) if self._expiries else audit
+        expiry = self._expiries.next()
+        due = audit if expiry is None else min(audit, expiry)
         return max(0.0, due - time.monotonic())
 
-    async def _audit(self, opened: BucketInfo, flow: Flow) -> None:
-        """Hold what is known against the bucket's counters: nothing else tells of what left no marker (F15)."""
-        core = self._core
-        info = await self._ask(core.wire.info(core.name))
-        if info.created != opened.created:
-            message = "The bucket was made anew."
-            raise Interrupted(message)
-        if info.last_revision < opened.last_revision:
-            message = "The server has gone back to an earlier state of the bucket."
-            raise Interrupted(message)
-        whole = core.covers_all(self._filters, info)
-        if whole and info.subjects == len(self._sink.subjects()):
-            return
-        there = await self._ask(core.wire.subjects_under(info, self._filters, self._what))
-        for stored in await flow.next(0.05):  # what was on its way while the list was made
+    def _replace(self, replay: Sequence[Stored]) -> None:
+        self._clean, self._overdue = (), (0, 0)
+        self._expiries.clear()
+        self._sink.replace(replay)
+        for stored in replay:
+            self._remember_expiry(stored)
+
+    def _take(self, news: Iterable[Stored]) -> None:
+        for position, stored in enumerate(news, 1):
             self._sink.apply(stored)
-        known = set(self._sink.subjects())
-        missing, gone = there - known, known - there
-        if missing and set(await self._present(missing)) - set(self._sink.subjects()):
-            message = "Keys are in the bucket that were never delivered."
-            raise Interrupted(message)
-        await self._read_again(sorted(gone))
+            self._remember_expiry(stored)
+            if not position % BREATH:
+                breathe()
 
-    async def _present(self, subjects: set[str]) -> list[str]:
-        found = await self._ask(self._core.wire.each_of_leader(self._core.name, _last(sorted(subjects)), self._what))
-        return [stored.subject for stored in found if stored is not None]
-
-    def _remember_expiries(self, news: Sequence[Stored]) -> None:
+    def _remember_expiry(self, stored: Stored) -> None:
         """A value may lie beneath one that expires (F15): what has a time to live is read again after it."""
-        for stored in news:
-            seconds = stored.time_to_live
-            if seconds:
-                age = (datetime.now(UTC) - stored.created) / timedelta(seconds=1)
-                due = time.monotonic() + max(0.0, seconds - age) + EXPIRY_GRACE
-                heapq.heappush(self._expiries, (due, stored.subject, stored.revision))
+        seconds = stored.time_to_live
+        if not seconds:
+            self._expiries.set(stored.subject, stored.revision, None)
+            return
+        age = (datetime.now(UTC) + self._skew - stored.created) / timedelta(seconds=1)
+        left = min(seconds, max(0.0, seconds - age))
+        self._expiries.set(stored.subject, stored.revision, time.monotonic() + left + EXPIRY_GRACE)
 
     async def _check_expiries(self) -> None:
         now = time.monotonic()
-        due: list[str] = []
-        while self._expiries and self._expiries[0][0] <= now and len(due) < _AT_ONCE:
-            _, subject, revision = heapq.heappop(self._expiries)
+        due = self._expiries.pop(now, _AT_ONCE)
+        await self._read_again([subject for subject, _ in due])
+        for subject, revision in due:
             if self._sink.revision(subject) == revision:
-                due.append(subject)
-        await self._read_again(due)
+                # Not yet: a limit marker's time is the least that the server lets a key live (F15).
+                self._expiries.set(subject, revision, time.monotonic() + AUDIT)
+
+    async def _audit(self, flow: Flow) -> None:
+        """Hold what is known against the bucket's counters: nothing else tells of what left no marker (F15)."""
+        before = self._seen
+        info = await self._look()
+        self._check_same(before, info)
+        await self._check_progress(flow, info)
+        counters = (info.last_revision, info.bytes, info.subjects)
+        if self._core.covers_all(self._filters, info):
+            if info.subjects == len(self._sink.subjects()):
+                return
+        elif counters == self._clean:
+            return
+        there = await self._there()
+        self._take(await flow.next(0))  # what was on its way while the list was made
+        if await self._compare(there, info, flow):
+            self._clean = counters
+
+    @staticmethod
+    def _check_same(before: BucketInfo, now: BucketInfo) -> None:
+        if now.created != before.created:
+            message = "The bucket was made anew."
+            raise Interrupted(message)
+        if now.last_revision < before.last_revision:
+            message = "The server has gone back to an earlier state of the bucket."
+            raise Interrupted(message)
+
+    async def _check_progress(self, flow: Flow, info: BucketInfo) -> None:
+        """Make sure that the deliveries keep up: a replica that lags behind for ever still sends heartbeats."""
+        newest, missed = self._overdue
+        self._overdue = (0, 0)
+        if info.last_revision <= flow.newest:
+            return
+        last = await self._present(self._filters)
+        there = max((stored.revision for stored in last), default=0)
+        if there <= flow.newest:
+            return
+        if missed and newest == flow.newest:
+            message = f"Revision {missed} is in the bucket and was not delivered."
+            raise Interrupted(message)
+        self._overdue = (flow.newest, there)
+
+    async def _compare(self, there: set[str], info: BucketInfo, flow: Flow) -> bool:
+        """Hold the keys that are known against those that were there a moment ago; tell whether they are the same."""
+        known = set(self._sink.subjects())
+        # What was written after the bucket was looked at may be missing from the list, or be on its way.
+        gone = [subject for subject in known - there if (self._sink.revision(subject) or 0) <= info.last_revision]
+        if len(gone) > MANY:
+            message = f"{len(gone):,} keys have vanished."
+            raise Interrupted(message)
+        await self._read_again(gone)
+        missing = there - known
+        for stored in await self._present(sorted(missing)[:_AT_ONCE]):
+            if stored.revision <= flow.newest and self._sink.revision(stored.subject) is None:
+                message = f"Revision {stored.revision} was passed over and not delivered."
+                raise Interrupted(message)
+        return not gone and not missing
+
+    async def _present(self, subjects: list[str]) -> list[Stored]:
+        """Return the newest revisions under ``subjects``, of which there are few."""
+        found = await self._ask(self._core.wire.each_of_leader(self._core.name, _last(subjects), self._what))
+        return [stored for stored in found if stored is not None]
 
     async def _read_again(self, subjects: list[str]) -> None:
         for start in range(0, len(subjects), _AT_ONCE):
@@ -254,8 +386,13 @@ class Session:
                     continue  # something newer was delivered meanwhile
                 if stored is None:
                     self._sink.forget(vanished(subject, known, datetime.now(UTC)))
+                    self._expiries.set(subject, known, None)
                 elif stored.revision < known:
-                    self._sink.apply(stored)
+                    self._take([stored])
+
+
+def _by_revision(stored: Stored) -> int:
+    return stored.revision
 
 
 def _last(subjects: list[str]) -> list[dict[str, Any]]:

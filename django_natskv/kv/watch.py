@@ -34,6 +34,7 @@ Report = Callable[[Exception], None]
 
 QUEUED = 10_000  # entries that wait for a slow handler before no more are asked for
 _LOOK_AROUND = 0.5  # seconds between two looks whether a handler's event loop is still there
+_ENTERED = 0.05  # seconds that stop() leaves a thread that is just about to call the handler
 
 
 class Watch:
@@ -86,7 +87,7 @@ class Watcher:
         after = (info.last_revision, info.created) if mode is Deliver.UPDATES else None
         teller = _Teller(core, handler, on_error or self._report, patterns, home, hides_markers=bool(ignore_deletes))
         teller.skip_up_to(after)
-        session = Session(core, self._runner, patterns, teller, history=mode is Deliver.HISTORY)
+        session = Session(core, self._runner, patterns, teller, history=mode is Deliver.HISTORY, opened=teller.opened)
         session.start()
         return Watch(teller, session)
 
@@ -115,6 +116,8 @@ class _Teller:
         self._after: tuple[int, datetime] | None = None
         self._first = True
         self._stopped = False
+        self._calling = threading.Lock()  # held while the handler is called
+        self._own: asyncio.Runner | None = None  # for awaitables, where no event loop ran when the watch was begun
         self._queue: queue.SimpleQueue[Stored | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._deliver, name=f"natskv-watch-{core.name}", daemon=True)
         self._thread.start()
@@ -126,6 +129,11 @@ class _Teller:
             self.initialized.set_result(None)
 
     # --- the sink, on the loop ---
+
+    def opened(self, created: datetime) -> None:
+        """Take the time when the bucket was made: in one made anew meanwhile every revision is newer."""
+        if self._after is not None and self._after[1] != created:
+            self._after = (0, created)
 
     def subjects(self) -> KeysView[str]:
         return self._known.subjects()
@@ -159,65 +167,102 @@ class _Teller:
         return self._queue.qsize() > QUEUED
 
     def ended(self) -> None:
-        self.stop()
+        self._cease()
 
     # --- from any thread ---
 
-    def stop(self) -> None:
+    def _cease(self) -> None:
         self._stopped = True
         self.initialized.cancel()
         self._queue.put(None)
 
+    def stop(self) -> None:
+        self._cease()
+        if threading.current_thread() is not self._thread and self._calling.acquire(timeout=_ENTERED):
+            # A thread that had looked just before may have been about to call: now it has.
+            self._calling.release()
+
     # --- the thread that handlers run on ---
 
     def _deliver(self) -> None:
-        with contextlib.ExitStack() as stack:
-            runner = None if self._home is not None else stack.enter_context(asyncio.Runner())
+        try:
             while True:
                 stored = self._queue.get()
                 if self._stopped:
                     return
                 if stored is not None:
-                    self._hand_over(stored, runner)
+                    self._hand_over(stored)
                 else:
                     with contextlib.suppress(InvalidStateError):  # done at once with "updates", or cancelled
                         self.initialized.set_result(None)
+        finally:
+            if self._own is not None:
+                self._own.close()
 
-    def _hand_over(self, stored: Stored, runner: asyncio.Runner | None) -> None:
+    def _hand_over(self, stored: Stored) -> None:
         if (self._hides_markers and not stored.is_live) or not self._wanted(self._core.key(stored)):
             return
         try:
             entry = self._core.entry(stored, stored.delta)
-            self._settle(self._handler(entry), runner)
+            with self._calling:
+                if self._stopped:
+                    return
+                result = self._handler(entry)
+            self._settle(result)
         except Exception as error:  # noqa: BLE001 - whatever a handler raises, the watch goes on
-            self._tell_error(error, runner)
+            self._tell_error(error)
+        except BaseException as error:  # noqa: BLE001 - sys.exit() or a cancellation would end it in silence
+            failure = RuntimeError(f"The handler raised {type(error).__name__}.")
+            failure.__cause__ = error
+            self._tell_error(failure)
 
-    def _tell_error(self, error: Exception, runner: asyncio.Runner | None) -> None:
+    def _tell_error(self, error: Exception) -> None:
         try:
-            self._settle(self._on_error(error), runner)
-        except Exception:
+            self._settle(self._on_error(error))
+        except BaseException:
             logger.exception("on_error of a watch on bucket %s failed", self._core.name)
 
-    def _settle(self, result: Any, runner: asyncio.Runner | None) -> None:
+    def _settle(self, result: Any) -> None:
         """Wait for what a handler returned, if it is to be awaited."""
         if not inspect.isawaitable(result):
             return
-        if runner is not None:
-            runner.run(_await(result))
+        if self._home is None:
+            if self._own is None:
+                self._own = asyncio.Runner()
+            self._own.run(_await(result))
             return
-        assert self._home is not None  # noqa: S101 - there is a runner otherwise
-        future = asyncio.run_coroutine_threadsafe(_await(result), self._home)
-        while not self._stopped:
-            try:
-                future.result(_LOOK_AROUND)
-            except FutureTimeoutError:
-                if not future.done() and self._home.is_closed():
-                    self.stop()  # nobody is left to be told
-                elif future.done():
-                    future.result()
-            else:
+        work = self._begin_at_home(result)
+        try:
+            future = asyncio.run_coroutine_threadsafe(work, self._home)
+        except RuntimeError:  # that loop is closed
+            work.close()
+            _discard(result)
+            self._cease()
+        else:
+            self._await_home(future, self._home)
+
+    def _await_home(self, future: Future[None], home: asyncio.AbstractEventLoop) -> None:
+        """Wait for a handler, even when the watch is stopped: it may have done so itself and have more to do."""
+        while not future.done():
+            with contextlib.suppress(FutureTimeoutError):
+                future.exception(_LOOK_AROUND)
+            if home.is_closed() and not future.done():
+                self._cease()  # nobody is left to be told
                 return
-        future.cancel()
+        future.result()
+
+    async def _begin_at_home(self, awaitable: Awaitable[Any]) -> None:
+        if self._stopped:
+            # On this very loop, perhaps, since the awaitable was made.
+            _discard(awaitable)
+            return
+        await awaitable
+
+
+def _discard(awaitable: Any) -> None:
+    """Let go of a coroutine that was never begun, without the warning about that."""
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()
 
 
 async def _await(awaitable: Awaitable[Any]) -> Any:

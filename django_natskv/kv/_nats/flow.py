@@ -40,6 +40,8 @@ class Flow:
         self._messages: list[Any] = []
         self._expected = 1
         self._heard = 0.0
+        self.newest = 0  # the revision of the last delivery
+        self.pending = 0  # what was to follow it
 
     async def next(self, patience: float) -> list[Stored]:
         """Return what has arrived, at once, or wait for it up to ``patience`` seconds; [] when nothing came.
@@ -89,13 +91,15 @@ class Flow:
         if pull.error is not None:
             raise Interrupted(str(pull.error)) from pull.error
         if pull.status and pull.status not in _AGAIN:
-            raise Interrupted(f"The server ended the flow: {pull.description} ({pull.status}).")
+            reason = pull.description or "its consumer is not there any more"
+            raise Interrupted(f"The server ended the flow: {reason} ({pull.status}).")
 
     def _in_order(self, stored: Stored) -> Stored:
         if stored.delivery != self._expected:
             message = f"Delivery {self._expected} is missing: {stored.delivery} came instead."
             raise Interrupted(message)
         self._expected += 1
+        self.newest, self.pending = stored.revision, stored.pending
         return stored
 
 

@@ -66,9 +66,9 @@ class Call:
         if not (sys.stdin is not None and sys.stdin.isatty() and self._command.stderr.isatty()):
             raise CommandError("This destroys data and there is no terminal to ask on: say --no-input to go ahead.")
         # Not input(), which asks on stdout, where the result goes.
-        self._command.stderr.write(f"{question()} [y/N] ", str, ending="")
-        self._command.stderr.flush()
         try:
+            self._command.stderr.write(f"{question()} [y/N] ", str, ending="")
+            self._command.stderr.flush()
             answer = sys.stdin.readline()
         except KeyboardInterrupt:
             answer = ""

@@ -27,9 +27,9 @@ from django_natskv.kv.names import check_key, check_patterns, disjoint, matcher
 BATCH = 2_000  # deliveries asked for at once: bounded, so that a slow reader is never cut off (F23)
 INACTIVE = 10  # seconds after which the server lets go of a consumer that nobody deleted
 _AT_ONCE = 256  # requests sent side by side
-_TRIES = 5  # of a create over a marker that keeps changing, of a listing whose consumer keeps being lost
+_TRIES = 5  # of a create over a marker that keeps changing, of a listing that stays incomplete
 _GONE = ("409", "503")  # what the server says instead of deliveries when a consumer is no more
-_QUIET_ROUNDS = 25  # checks without anything new, 10 ms apart, after which a replay is over whatever the count says
+_QUIET_ROUNDS = 25  # checks without anything new, 10 ms apart, after which a replay that is incomplete begins again
 _LAST_REVISION = 2**63 - 1
 _LISTED = 20_000  # keys up to which a replay's end is held against their list and not only their number
 _MS = 1_000
@@ -229,7 +229,7 @@ class Core:
             heads = yield from self._replay(filters, what)
             if heads is not None:
                 return heads
-        message = f"The server stopped answering {what} in the middle, {_TRIES} times. Try again later."
+        message = f"The server gave less than there is for {what}, {_TRIES} times in a row. Try again later."
         raise OperationTimedOut(message)
 
     def _replay(self, filters: list[str], what: str) -> Operation[Heads | None]:
@@ -258,7 +258,11 @@ class Core:
         return heads
 
     def _drain(self, name: str, inbox: Inbox, filters: list[str], what: str) -> Operation[Heads | None]:
-        """Take what a consumer delivers; None when it is gone before the end, with its bucket or its server."""
+        """Take what a consumer delivers; None when it ends before that is all.
+
+        It may be gone, with its bucket or its server. Or it delivers nothing though it should: one in a few hundred
+        does, when all keys are overwritten while the server makes it.
+        """
         heads = Heads()
         quiet = 0
         options = {"batch": BATCH, "no_wait": True}
@@ -275,7 +279,7 @@ class Core:
                 return heads
             quiet = 0 if deliveries else quiet + 1
             yield Pause(self.wire.client, 0.01, what)
-        return heads
+        return None
 
     def is_complete(self, info: BucketInfo, filters: list[str], seen: set[str], what: str) -> Operation[bool]:
         """Tell whether ``seen`` holds every key that is there now under ``filters``."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from django_natskv.exceptions import BucketNotFound, InvalidKeys
+from django_natskv.exceptions import BucketNotFound, InvalidKeys, OperationTimedOut
 from tests.fix_facade import fill
 
 TREE = ["user", "user.1", "user.2", "user.1.name", "user.1.mail", "user.2.name", "order.1", "order.1.name", "x/y"]
@@ -210,6 +210,41 @@ def test_a_listing_that_the_server_lets_go_of_begins_again(make_bucket, connect_
     pulls = interfere(bucket, monkeypatch, let_go)
     assert sorted(bucket.keys()) == sorted(keys)
     assert len(set(pulls)) == 2
+
+
+def silence(bucket, monkeypatch, times):
+    """Let the first consumers deliver nothing, as the server's own do now and then."""
+    wire = bucket.plain._core.wire
+    create = wire.create_consumer
+    made = []
+
+    def create_silent(name, config, what):
+        made.append(config["name"])
+        if len(made) <= times:
+            config = {**config, "filter_subjects": [f"$KV.{name}.nothing.here"]}
+        return create(name, config, what)
+
+    monkeypatch.setattr(wire, "create_consumer", create_silent)
+    return made
+
+
+def test_a_listing_that_the_server_gives_too_little_for_begins_again(bucket, monkeypatch):
+    bucket.put("a", 1)
+    bucket.delete("b")
+    made = silence(bucket, monkeypatch, 1)
+    assert bucket.keys() == ["a"]
+    bucket.purge_deletes()
+    assert bucket.history("b") == []
+    assert len(made) == 3
+
+
+def test_a_listing_that_stays_incomplete_is_not_given_for_complete(bucket, monkeypatch):
+    bucket.put("a", 1)
+    silence(bucket, monkeypatch, 1_000)
+    with pytest.raises(OperationTimedOut) as caught:
+        bucket.keys()
+    assert bucket.name in str(caught.value)
+    assert not caught.value.may_have_been_applied
 
 
 def test_a_listing_of_a_bucket_made_anew_meanwhile_gives_what_is_there_now(make_bucket, connect_kv, monkeypatch):

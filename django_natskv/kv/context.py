@@ -43,19 +43,19 @@ class KVContext:
 
         Creating it again with the same configuration is no error; with another one it is ``BucketExists``.
         """
-        return self._runner.call(self._create(config, codec))
+        return self._runner.call(self._create(config, self._codec(codec)))
 
     async def acreate_bucket(self, config: Config, *, codec: Any = None) -> Bucket:
         """See create_bucket()."""
-        return await self._runner.acall(self._create(config, codec))
+        return await self._runner.acall(self._create(config, self._codec(codec)))
 
     def open_bucket(self, name: str, *, codec: Any = None) -> Bucket:
         """Return a handle on an existing bucket, bound to ``codec`` or else to the connection's; ``BucketNotFound``."""
-        return self._runner.call(self._open(name, codec))
+        return self._runner.call(self._open(name, self._codec(codec)))
 
     async def aopen_bucket(self, name: str, *, codec: Any = None) -> Bucket:
         """See open_bucket()."""
-        return await self._runner.acall(self._open(name, codec))
+        return await self._runner.acall(self._open(name, self._codec(codec)))
 
     def update_bucket(self, config: Config) -> BucketStatus:
         """Change the options that ``config`` gives, leave the others, and return the status; ``BucketNotFound``."""
@@ -102,27 +102,26 @@ class KVContext:
 
     # --- the operations behind both faces ---
 
-    def _handle(self, info: BucketInfo, codec: Any) -> Bucket:
-        chosen = self._codec(codec)
+    def _handle(self, info: BucketInfo, codec: codecs.Codec) -> Bucket:
         self._wire.note_mirror(info)
-        watched = Core(self._watches, info, chosen)
+        watched = Core(self._watches, info, codec)
         watcher = Watcher(watched, self._watching, self._report or log_error(info.bucket))
-        return Bucket(Core(self._wire, info, chosen), self._runner, watcher)
+        return Bucket(Core(self._wire, info, codec), self._runner, watcher)
 
     def _codec(self, codec: Any) -> codecs.Codec:
         return codecs.resolve(self._wire.client.settings.codec if codec is None else codec)
 
-    def _create(self, config: Config, codec: Any) -> Operation[Bucket]:
+    # A codec is made before its operation begins: the first one imports much, and that time is not the request's.
+
+    def _create(self, config: Config, codec: codecs.Codec) -> Operation[Bucket]:
         checked = BucketConfig.parse(config)
-        self._codec(codec)
         asked = to_stream(checked)
         info = yield from self._wire.create_bucket(checked.bucket, asked)
         _compare(asked, info)
         return self._handle(info, codec)
 
-    def _open(self, name: str, codec: Any) -> Operation[Bucket]:
+    def _open(self, name: str, codec: codecs.Codec) -> Operation[Bucket]:
         check_name(name)
-        self._codec(codec)
         return self._handle((yield from self._wire.info(name)), codec)
 
     def _update(self, config: Config) -> Operation[BucketStatus]:

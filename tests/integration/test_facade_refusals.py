@@ -107,7 +107,7 @@ class Nobody:
         plain = connection._context()
         self.context = face.wrap(plain)
         info = BucketInfo("b", {"name": "KV_b", "allow_direct": True}, datetime.now(UTC), 0, 0, 0, 0)
-        self.bucket = face.wrap(plain._handle(info, None))
+        self.bucket = face.wrap(plain._handle(info, plain._codec(None)))
 
     def refuses(self, error: type[Exception], call: Any) -> Any:
         """Return the error that ``call`` raises, having made sure that nothing was sent for it."""

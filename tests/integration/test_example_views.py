@@ -1,0 +1,240 @@
+"""The pages of the example project, on both kinds of servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from asgiref.testing import ApplicationCommunicator
+from django.contrib.staticfiles import finders
+from django.core.asgi import get_asgi_application
+from django.test import AsyncClient, Client
+
+from django_natskv import connections
+from django_natskv.kv import Bucket
+from example_project import settings as example
+from example_project.shop import events, orders
+from tests.fix_waiting import eventually
+
+
+@pytest.fixture
+def shop(natskv: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, bucket_name: str) -> None:
+    """The example project on the shared server, its bucket not made yet."""
+    for name in ("INSTALLED_APPS", "MIDDLEWARE", "ROOT_URLCONF", "TEMPLATES", "STATIC_URL"):
+        setattr(settings, name, getattr(example, name))
+    monkeypatch.setattr(orders, "BUCKET", bucket_name)
+    monkeypatch.setattr(events, "HEARTBEAT", 0.05)
+
+
+@pytest.fixture
+def bucket(shop: None, bucket_name: str) -> Iterator[Bucket]:
+    context = connections["default"].kv()
+    yield context.create_bucket({"bucket": bucket_name, "history": 8, "storage": "memory"})
+    context.delete_bucket(bucket_name)
+
+
+def save(client: Client, key: str, value: str = "", revision: int | str = "", **more: str) -> Any:
+    return client.post("/save/", {"key": key, "value": value, "revision": revision, **more})
+
+
+# --- the page ---
+
+
+async def _get(face: str, path: str) -> Any:
+    if face == "async":
+        return await AsyncClient().get(f"/async{path}")
+    return await asyncio.to_thread(Client().get, path)
+
+
+@pytest.mark.parametrize("face", ["sync", "async"])
+async def test_the_page_shows_the_live_entries_the_last_change_first(bucket: Bucket, face: str):
+    for key in ("order.1", "order.2", "order.gone"):
+        await bucket.aput(key, {"item": key, "note": "<b>"})
+    await bucket.adelete("order.gone")
+    await bucket.aput("order.1", ["ä"])
+    response = await _get(face, "/")
+    assert response.status_code == 200
+    text = response.content.decode()
+    assert text.index('data-key="order.1"') < text.index('data-key="order.2"')
+    assert "order.gone" not in text
+    assert "[&quot;ä&quot;]" in text
+    assert "&lt;b&gt;" in text
+    assert "<b>" not in text
+
+
+@pytest.mark.parametrize("face", ["sync", "async"])
+async def test_the_page_asks_for_the_bucket_that_is_missing(shop: None, face: str, bucket_name: str):
+    response = await _get(face, "/")
+    assert response.status_code == 503
+    assert f"natskv_bucket create {bucket_name} --history 8" in response.content.decode()
+
+
+def test_a_page_fetches_nothing_from_elsewhere(bucket: Bucket, client: Client):
+    text = client.get("/").content.decode()
+    assert "://" not in text
+    assert "//" not in text.replace("<!doctype", "")
+
+
+@pytest.mark.parametrize("path", ["/static/shop/page.css", "/static/shop/page.js"])
+def test_its_files_are_served(shop: None, path: str):
+    assert finders.find(path.removeprefix("/static/"))
+
+
+# --- writing by compare-and-set ---
+
+
+def test_the_form_creates_changes_and_deletes(bucket: Bucket, client: Client):
+    assert save(client, "order.1", '{"item": "tea"}').status_code == 302
+    entry = bucket.get("order.1")
+    assert entry is not None
+    assert entry.value == {"item": "tea"}
+    text = client.get("/", {"key": "order.1"}).content.decode()
+    assert f'value="{entry.revision}"' in text
+    assert save(client, "order.1", "null", entry.revision).status_code == 302
+    entry = bucket.get("order.1")
+    assert entry is not None
+    assert entry.value is None
+    assert save(client, "order.1", "", entry.revision, delete="1").status_code == 302
+    assert bucket.get("order.1") is None
+
+
+def test_a_lost_race_is_shown_in_its_own_words_and_writes_nothing(bucket: Bucket, client: Client):
+    seen = bucket.put("order.1", "old")
+    theirs = bucket.put("order.1", "theirs")
+    response = save(client, "order.1", '"mine"', seen)
+    text = response.content.decode()
+    assert response.status_code == 409
+    assert "You lost the race" in text
+    assert "Nothing was written" in text
+    assert f"revision {seen}<" in text
+    assert f"revision {theirs}: <code>&quot;theirs&quot;" in text
+    assert bucket.get("order.1").value == "theirs"  # type: ignore[union-attr]
+    # What was typed is kept, on the newer revision: saving again is a decision.
+    assert f'value="{theirs}"' in text
+    assert "&quot;mine&quot;</textarea>" in text
+    assert 'href="/?key=order.1"' in text
+    assert save(client, "order.1", '"mine"', theirs).status_code == 302
+
+
+def test_to_create_what_is_there_is_a_lost_race(bucket: Bucket, client: Client):
+    bucket.put("order.1", "theirs")
+    response = save(client, "order.1", '"mine"')
+    assert response.status_code == 409
+    assert "the key was to be new" in response.content.decode()
+
+
+def test_to_change_or_delete_what_is_gone_is_a_lost_race(bucket: Bucket, client: Client):
+    seen = bucket.put("order.1", "old")
+    bucket.delete("order.1")
+    for more in ({}, {"delete": "1"}):
+        response = save(client, "order.1", '"mine"', seen, **more)
+        assert response.status_code == 409
+        assert "the key was deleted" in response.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"key": "order.1", "value": "{"}, "This is not JSON"),
+        ({"key": "order.1", "value": ""}, "This is not JSON"),
+        ({"key": "order.1", "value": "[" * 100_000}, "This is not JSON"),
+        ({"key": "", "value": "1"}, "This field is required"),
+        ({"key": "a b", "value": "1"}, "cannot be a key"),
+        ({"key": "order.1", "value": "1", "revision": "x"}, "Enter a whole number"),
+        ({"key": "order.1", "delete": "1"}, "Choose the entry to delete first"),
+    ],
+    ids=["broken", "empty", "deep", "no key", "bad key", "bad revision", "nothing to delete"],
+)
+def test_a_mistake_is_explained_and_writes_nothing(
+    bucket: Bucket, client: Client, fields: dict[str, str], message: str
+):
+    response = client.post("/save/", fields)
+    assert response.status_code == 400
+    assert message in response.content.decode()
+    assert bucket.keys() == []
+
+
+def test_nobody_writes_from_another_site(bucket: Bucket):
+    assert Client(enforce_csrf_checks=True).post("/save/", {"key": "order.1", "value": "1"}).status_code == 403
+
+
+def test_saving_where_the_bucket_is_missing_says_so(shop: None, client: Client):
+    assert save(client, "order.1", "1").status_code == 503
+
+
+# --- the streams ---
+
+
+def parsed(chunk: bytes) -> tuple[str, Any]:
+    """Return the name and the data of an event; a comment has neither."""
+    fields = dict(line.split(": ", 1) for line in chunk.decode().splitlines() if line)
+    return fields.get("event", ""), json.loads(fields.get("data", "null"))
+
+
+def test_the_stream_replays_completes_and_follows(bucket: Bucket, client: Client):
+    bucket.put("order.1", "one")
+    response: Any = client.get("/events/")
+    chunks = response.streaming_content
+
+    def following() -> tuple[str, Any]:
+        return next(event for event in map(parsed, chunks) if event[0])
+
+    name, data = following()
+    assert (name, data["key"], data["value"], data["operation"]) == ("entry", "order.1", '"one"', "put")
+    assert following()[0] == "complete"
+    assert parsed(next(chunks)) == ("", None)  # nothing new: a sign of life, by which a browser that left is noticed
+    bucket.delete("order.1")
+    name, data = following()
+    assert (name, data["key"], data["operation"]) == ("entry", "order.1", "delete")
+    response.close()
+
+
+def test_a_stream_whose_browser_left_leaves_no_watch(bucket: Bucket, client: Client, nats_server: Any):
+    response: Any = client.get("/events/")
+    next(response.streaming_content)
+    assert nats_server.consumers(f"KV_{bucket.name}")
+    response.close()
+    eventually(lambda: nats_server.consumers(f"KV_{bucket.name}") == [])
+
+
+async def test_the_awaited_stream_does_the_same_and_leaves_no_watch(bucket: Bucket, nats_server: Any):
+    await bucket.aput("order.1", "one")
+    scope = {
+        "type": "http", "http_version": "1.1", "method": "GET", "path": "/async/events/", "query_string": b"",
+        "headers": [(b"host", b"testserver")],
+    }  # fmt: skip
+    server = ApplicationCommunicator(get_asgi_application(), scope)
+    await server.send_input({"type": "http.request", "body": b""})
+    assert (await server.receive_output(5))["status"] == 200
+
+    async def following() -> tuple[str, Any]:
+        while True:
+            event = parsed((await server.receive_output(5))["body"])
+            if event[0]:
+                return event
+
+    assert (await following())[1]["key"] == "order.1"
+    assert (await following())[0] == "complete"
+    await bucket.aput("order.2", "two")
+    assert (await following())[1]["value"] == '"two"'
+    await server.send_input({"type": "http.disconnect"})
+    await server.wait(5)
+    await asyncio.to_thread(eventually, lambda: nats_server.consumers(f"KV_{bucket.name}") == [])
+
+
+def test_the_awaited_stream_says_that_it_needs_an_asgi_server(bucket: Bucket, client: Client):
+    response = client.get("/async/events/")
+    assert response.status_code == 501
+    assert b'data-events="/events/"' in client.get("/async/").content
+
+
+async def test_the_awaited_page_follows_the_awaited_stream(bucket: Bucket):
+    assert b'data-events="/async/events/"' in (await AsyncClient().get("/async/")).content
+
+
+async def test_there_is_no_stream_of_a_missing_bucket(shop: None):
+    assert (await AsyncClient().get("/async/events/")).status_code == 404
+    assert (await asyncio.to_thread(Client().get, "/events/")).status_code == 404

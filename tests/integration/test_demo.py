@@ -1,0 +1,264 @@
+"""``make demo`` below make: the walk, the server after it, and every way to end it."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from django_natskv import server
+from example_project.demo import HOST, free_port
+from example_project.transcript import Transcript, WalkFailed
+from tests.fix_embedded import GRACE, ROOT
+from tests.fix_waiting import eventually
+
+pytestmark = pytest.mark.slow
+
+Demo = Callable[..., "subprocess.Popen[str]"]
+STEPS = ["A real nats-server", "A bucket", "Entries", "A lost race", "History", "A watch in a second process"]
+
+
+def environment(place: Path, **more: str) -> dict[str, str]:
+    own = {"NATSKV_EMBEDDED_DIR": str(place), "NATSKV_EMBEDDED_GRACE": str(GRACE), **more}
+    return {name: value for name, value in {**os.environ, **own}.items() if name != "DJANGO_SETTINGS_MODULE"}
+
+
+def children(session: int) -> list[int]:
+    """Return the live processes of a session: what was started from it and did not leave it."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session and fields[0] != "Z":
+            found.append(int(status.parent.name))
+    return found
+
+
+@pytest.fixture
+def demo(place: Path) -> Iterator[Demo]:
+    """Start the demo in a session of its own, on pipes unless told otherwise; its server is that of ``place``."""
+    made: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str, stdout: int = subprocess.PIPE, **more: str) -> subprocess.Popen[str]:
+        made.append(
+            subprocess.Popen(
+                [sys.executable, "-m", "example_project.demo", *arguments],
+                cwd=ROOT,
+                env=environment(place, **more),
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+        )
+        return made[-1]
+
+    yield start
+    for process in made:
+        for pid in children(process.pid):
+            os.kill(pid, signal.SIGKILL)
+        process.communicate()
+
+
+def read_until(process: subprocess.Popen[str], text: str) -> str:
+    """Return the output up to the line that has ``text``, or up to its end."""
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if text in line:
+            break
+    return "".join(lines)
+
+
+def test_the_walk_does_what_it_says_and_says_what_it_measured(demo: Demo, place: Path):
+    process = demo("--once")
+    out, err = process.communicate(timeout=50)
+    assert (process.returncode, err) == (0, "")
+    assert [title for title in STEPS if title in out] == STEPS
+    assert "\x1b" not in out
+    assert f"data in {place}" in out
+    assert "natskv_bucket create orders --history 8\n  The bucket 'orders' is ready." in out
+    assert re.search(r"WrongRevision: Updating 'order\.\S+' in bucket 'orders' lost a race", out)
+    median, worst = map(float, re.search(r"median ([\d.]+) ms, worst ([\d.]+) ms", out).groups())  # type: ignore[union-attr]
+    assert 0 < median <= worst
+    assert "Traceback" not in out
+    assert children(process.pid) == []
+    eventually(lambda: server.running(place) is None, 15, "the unused server to end")
+
+
+def test_a_second_walk_joins_the_data_of_the_first(demo: Demo):
+    for _ in range(2):
+        process = demo("--once")
+        _, err = process.communicate(timeout=50)
+        assert (process.returncode, err) == (0, "")
+
+
+def test_on_a_terminal_it_is_coloured_unless_told_not_to_be(demo: Demo):
+    def first_output(**more: str) -> bytes:
+        ours, theirs = pty.openpty()
+        process = demo("--once", stdout=theirs, TERM="xterm", **more)
+        os.close(theirs)
+        said = b""
+        while b"nats-server" not in said:
+            said += os.read(ours, 4096)
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait(20)
+        os.close(ours)
+        return said
+
+    assert b"\x1b[1m1. A real nats-server" in first_output()
+    assert b"\x1b" not in first_output(NO_COLOR="1")
+
+
+def test_it_serves_the_example_until_ctrl_c(demo: Demo, place: Path):
+    process = demo()
+    out = read_until(process, "Quit the server")
+    url = re.search(r"^  (http://127\.0\.0\.1:\d+/)$", out, re.MULTILINE)
+    assert url
+    with urllib.request.urlopen(url[1], timeout=10) as response:
+        assert 'data-key="order.' in response.read().decode()
+    with urllib.request.urlopen(f"{url[1]}events/", timeout=10) as stream:
+        assert stream.readline() == b"event: entry\n"
+        os.killpg(process.pid, signal.SIGINT)  # while a page is open
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "Traceback" not in err
+    assert [line for line in err.splitlines() if '"GET /' not in line] == []
+    assert children(process.pid) == []
+    eventually(lambda: server.running(place) is None, 15, "the unused server to end")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_it_ends_as_cleanly_by_other_signals(demo: Demo, number: signal.Signals):
+    process = demo()
+    read_until(process, "Quit the server")
+    process.send_signal(number)
+    assert process.communicate(timeout=20)[1] == ""
+    assert process.returncode == 128 + number
+    assert children(process.pid) == []
+
+
+@pytest.mark.parametrize(
+    "moment",
+    ["1. A real", "natskv_bucket create", ">>> import asyncio", "watch_orders", "That is process", "7. The example"],
+)
+def test_ctrl_c_ends_it_cleanly_at_any_moment(demo: Demo, moment: str):
+    process = demo()
+    assert moment in read_until(process, moment)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert err == ""
+    assert process.returncode in (0, 130)
+    assert children(process.pid) == []
+
+
+def test_a_reader_that_leaves_ends_it_quietly(demo: Demo):
+    process = demo()
+    read_until(process, "1. A real")
+    assert process.stdout is not None
+    process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    assert process.wait(30) == 1
+
+
+def test_a_server_that_cannot_be_started_is_one_line_and_exit_status_1(demo: Demo):
+    process = demo("--once", NATSKV_SERVER_BINARY="/nowhere/nats-server")
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert err.startswith("The walk failed. ")
+    assert "/nowhere/nats-server" in err
+    assert err.count("\n") == 1
+
+
+def test_a_bucket_that_is_not_as_the_walk_wants_it_fails_the_walk(demo: Demo, place: Path):
+    manage = str(ROOT / "example_project" / "manage.py")
+    create = [sys.executable, manage, "natskv_bucket", "create", "orders", "--history", "2"]
+    subprocess.run(create, check=True, capture_output=True, env=environment(place))
+    process = demo("--once")
+    out, err = process.communicate(timeout=50)
+    assert process.returncode == 1
+    assert "CommandError" in out
+    assert err == "The walk failed. It does not hold that the command ends with exit status 0 (it was 1).\n"
+
+
+def test_a_port_that_is_taken_is_passed_over():
+    with socket.create_server((HOST, 0)) as listener:
+        port = listener.getsockname()[1]
+        assert free_port(port) > port
+    assert free_port(port) == port
+
+
+def test_it_says_when_port_8000_is_taken(demo: Demo):
+    try:
+        listener = socket.create_server((HOST, 8000))
+    except OSError:
+        listener = socket.socket()  # somebody else has taken it, which serves as well
+    with listener:
+        process = demo()
+        out = read_until(process, "Quit the server")
+        os.killpg(process.pid, signal.SIGINT)
+        process.communicate(timeout=20)
+    port = re.search(r"Port 8000 of 127\.0\.0\.1 is taken by another program: this is on port (\d+) instead", out)
+    assert port
+    assert f"http://127.0.0.1:{port[1]}/" in out
+
+
+# --- the transcript ---
+
+
+def test_it_prints_what_it_executes_and_what_came_of_it(capsys: pytest.CaptureFixture[str]):
+    transcript = Transcript()
+    transcript.run("number = 6")
+    assert transcript.run("number * 7") == 42
+    transcript.run("for each in (1, 2):\n    print('   ', each)")
+    transcript.run("1 / 0", raises=ZeroDivisionError)
+    assert capsys.readouterr().out.splitlines() == [
+        "  >>> number = 6",
+        "  >>> number * 7",
+        "  42",
+        "  >>> for each in (1, 2):",
+        "  ...     print('   ', each)",
+        "    1",
+        "    2",
+        "  >>> 1 / 0",
+        "  ZeroDivisionError: division by zero",
+    ]
+
+
+def test_what_does_not_do_what_it_says_fails_the_walk():
+    transcript = Transcript()
+    with pytest.raises(WalkFailed, match="division by zero"):
+        transcript.run("1 / 0")
+    with pytest.raises(WalkFailed, match="division by zero"):
+        transcript.run("1 / 0", raises=KeyError)
+    with pytest.raises(WalkFailed, match="KeyError was to be raised, and was not"):
+        transcript.run("1", raises=KeyError)
+    with pytest.raises(WalkFailed, match="It does not hold that one is two"):
+        transcript.check([], "one is two")
+
+
+def test_the_manage_py_of_the_example_passes_the_checks():
+    manage = ROOT / "example_project" / "manage.py"
+    done = subprocess.run(
+        [sys.executable, manage, "check"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env=environment(Path("unused")),
+    )
+    assert (done.returncode, done.stderr) == (0, "")

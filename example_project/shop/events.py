@@ -9,6 +9,7 @@ import asyncio
 import json
 import queue
 from collections.abc import AsyncIterator, Iterator
+from http import HTTPStatus
 
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 
@@ -22,7 +23,9 @@ _STILL_HERE = ": still here\n\n"
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
-def events(_request: HttpRequest) -> HttpResponseBase:
+def events(request: HttpRequest) -> HttpResponseBase:
+    if is_asgi(request):
+        return _wrong_server("a WSGI")
     try:
         bucket = orders.open_orders()
     except BucketNotFound as error:
@@ -32,8 +35,7 @@ def events(_request: HttpRequest) -> HttpResponseBase:
 
 async def aevents(request: HttpRequest) -> HttpResponseBase:
     if not is_asgi(request):
-        # A WSGI server would first wait for the end of the stream, and there is none.
-        return HttpResponse("This stream needs an ASGI server.", status=501, content_type="text/plain")
+        return _wrong_server("an ASGI")
     try:
         bucket = await orders.aopen_orders()
     except BucketNotFound as error:
@@ -43,6 +45,12 @@ async def aevents(request: HttpRequest) -> HttpResponseBase:
 
 def is_asgi(request: HttpRequest) -> bool:
     return hasattr(request, "scope")
+
+
+def _wrong_server(needed: str) -> HttpResponse:
+    """Refuse: Django would first wait for the end of the stream, and there is none."""
+    message = f"This stream needs {needed} server."
+    return HttpResponse(message, status=HTTPStatus.NOT_IMPLEMENTED, content_type="text/plain")
 
 
 def _follow(bucket: Bucket) -> Iterator[str]:

@@ -35,9 +35,7 @@ async def apage(request: HttpRequest) -> HttpResponse:
         form = OrderForm.of(entries.get(request.GET.get("key", "")))
     except OperationalError as error:
         return _unavailable(request, error)
-    # Not the stream that is awaited: under runserver, which is WSGI, that one could not be followed.
-    events = "shop:aevents" if is_asgi(request) else "shop:events"
-    return _render(request, rows=orders.newest_first(entries.values()), form=form, here="shop:apage", events=events)
+    return _render(request, rows=orders.newest_first(entries.values()), form=form, here="shop:apage")
 
 
 @require_POST
@@ -81,5 +79,7 @@ def _unavailable(request: HttpRequest, error: NatsKVError) -> HttpResponse:
 
 
 def _render(request: HttpRequest, status: int = HTTPStatus.OK, **context: Any) -> HttpResponse:
-    context = {"bucket": orders.BUCKET, "here": "shop:page", "events": "shop:events", **context}
+    # A stream without an end can be followed where its face is the server's: that of the page does not matter.
+    events = "shop:aevents" if is_asgi(request) else "shop:events"
+    context = {"bucket": orders.BUCKET, "here": "shop:page", "events": events, **context}
     return render(request, "shop/page.html", context, status=status)

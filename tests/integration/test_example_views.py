@@ -225,14 +225,17 @@ async def test_the_awaited_stream_does_the_same_and_leaves_no_watch(bucket: Buck
     await asyncio.to_thread(eventually, lambda: nats_server.consumers(f"KV_{bucket.name}") == [])
 
 
-def test_the_awaited_stream_says_that_it_needs_an_asgi_server(bucket: Bucket, client: Client):
-    response = client.get("/async/events/")
-    assert response.status_code == 501
-    assert b'data-events="/events/"' in client.get("/async/").content
+@pytest.mark.parametrize("page", ["/", "/async/"])
+async def test_both_pages_follow_the_stream_that_their_server_can_serve(bucket: Bucket, page: str):
+    plain = (await asyncio.to_thread(Client().get, page)).content
+    awaited = (await AsyncClient().get(page)).content
+    assert b'data-events="/events/"' in plain
+    assert b'data-events="/async/events/"' in awaited
 
 
-async def test_the_awaited_page_follows_the_awaited_stream(bucket: Bucket):
-    assert b'data-events="/async/events/"' in (await AsyncClient().get("/async/")).content
+async def test_a_stream_is_refused_by_the_other_kind_of_server(bucket: Bucket):
+    assert (await asyncio.to_thread(Client().get, "/async/events/")).status_code == 501
+    assert (await AsyncClient().get("/events/")).status_code == 501
 
 
 async def test_there_is_no_stream_of_a_missing_bucket(shop: None):

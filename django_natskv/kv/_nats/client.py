@@ -343,7 +343,9 @@ class Client:
         root = f"{settings.inbox_prefix or '_INBOX'}.{secrets.token_hex(8)}"
         try:
             await dialled.client.subscribe(f"{root}.*", future=Sink(self._receive))  # type: ignore[arg-type]
-            await asyncio.wait_for(dialled.client.flush(), settings.connect_timeout)
+            # Twice: nats-py sends a ping past what it has yet to send, and only the second is behind the subscription.
+            for _ in range(2):
+                await asyncio.wait_for(dialled.client.flush(), settings.connect_timeout)
         except (Error, OSError, TimeoutError) as error:
             if not dialled.violations:
                 message = f"The server did not answer after connecting: {str(error) or type(error).__name__}."

@@ -1,0 +1,211 @@
+"""What the server does not permit: said at once, by name, to whom it concerns and to nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from django_natskv.exceptions import AuthInvalid, NotConnected, OperationalError, PermissionsViolation
+from tests.fix_connections import Connect
+from tests.fix_servers import MakeServer, NatsServer
+from tests.fix_waiting import eventually
+
+FAST = 0.5  # seconds; without a notice of the violation it is the timeout of a request
+
+
+def users(permissions: str, *, password: str = "p") -> str:
+    admin = '{ user: "admin", password: "p" }'
+    return (
+        f"authorization {{ timeout: 2, users = [ {admin}, "
+        f'{{ user: "app", password: "{password}", permissions: {{ {permissions} }} }} ] }}'
+    )
+
+
+def reload(server: NatsServer, config: str) -> None:
+    """Have the server read another configuration while it runs."""
+    server.config = config
+    (server.directory / "server.conf").write_text(server._configuration())
+    os.kill(server.pid, signal.SIGHUP)
+
+
+def timed(operation: Any) -> tuple[float, PermissionsViolation]:
+    began = time.monotonic()
+    with pytest.raises(PermissionsViolation) as caught:
+        operation()
+    return time.monotonic() - began, caught.value
+
+
+def test_a_write_that_is_not_permitted_names_the_permission_and_hinders_nothing_else(
+    connect: Connect, make_server: MakeServer
+) -> None:
+    deny = 'publish: { deny: "$KV.Config.Secret.>" }'
+    server = make_server(config=users(deny))
+    connect(server.url, USER="admin", PASSWORD="p").kv().create_bucket({"bucket": "Config"})
+    bucket = connect(server.url, USER="app", PASSWORD="p", NAME="app").kv().open_bucket("Config")
+    stop = threading.Event()
+
+    def others() -> int:
+        done = 0
+        while not stop.is_set() or done == 0:
+            done = bucket.put("open", done)
+            assert bucket.get("open").revision == done
+        return done
+
+    with ThreadPoolExecutor(4) as pool:
+        working = [pool.submit(bucket.get, "nothing"), *(pool.submit(others) for _ in range(1))]
+        for _ in range(5):
+            seconds, error = timed(lambda: bucket.put("Secret.Key", "v4lue"))
+            assert seconds < FAST
+            assert (error.action, error.subject) == ("publish", "$KV.Config.Secret.Key")
+            assert "$KV.Config.Secret.Key" in str(error)
+            assert "v4lue" not in str(error)
+        stop.set()
+        for one in working:
+            one.result(10)
+
+    async def awaited() -> None:
+        with pytest.raises(PermissionsViolation):
+            await bucket.aput("Secret.Key", 1)
+        await bucket.aput("open", 1)
+
+    asyncio.run(awaited())
+    assert len(server.connections("app")) == 1
+    assert bucket._core.wire.client.generation == 1
+
+
+def test_a_read_that_is_not_permitted(connect: Connect, make_server: MakeServer) -> None:
+    server = make_server(config=users('publish: { deny: "$JS.API.DIRECT.GET.KV_b.$KV.b.Hidden" }'))
+    bucket = connect(server.url, USER="app", PASSWORD="p").kv().create_bucket({"bucket": "b"})
+    seconds, error = timed(lambda: bucket.get("Hidden"))
+    assert seconds < FAST
+    assert error.subject == "$JS.API.DIRECT.GET.KV_b.$KV.b.Hidden"
+    assert bucket.get("hidden") is None
+
+
+def test_no_permission_for_jetstream_at_all(connect: Connect, make_server: MakeServer) -> None:
+    server = make_server(config=users('publish: { deny: "$JS.API.>" }'))
+    seconds, error = timed(connect(server.url, USER="app", PASSWORD="p").kv)
+    assert seconds < FAST
+    assert error.subject == "$JS.API.INFO"
+
+
+def test_no_permission_to_hear_an_answer(connect: Connect, make_server: MakeServer) -> None:
+    server = make_server(config=users('subscribe: { deny: "_INBOX.>" }'))
+    connection = connect(server.url, USER="app", PASSWORD="p", NAME="deaf")
+    for _ in range(2):
+        seconds, error = timed(connection.kv)
+        assert seconds < FAST
+        assert (error.action, error.subject) == ("subscribe", "_INBOX.>")
+    # Nothing half-made is left behind.
+    eventually(lambda: len(server.connections("deaf")) <= 1)
+
+
+def test_an_inbox_prefix_of_its_own_is_all_that_is_needed(connect: Connect, make_server: MakeServer) -> None:
+    server = make_server(config=users('subscribe: { allow: "_INBOX_app.>" }'))
+    seconds, error = timed(connect(server.url, USER="app", PASSWORD="p").kv)
+    assert seconds < FAST
+    assert error.subject == "_INBOX.>"
+    connection = connect(server.url, USER="app", PASSWORD="p", INBOX_PREFIX="_INBOX_app", NAME="own")
+    bucket = connection.kv().create_bucket({"bucket": "b"})
+    bucket.put("key", 1)
+    assert bucket.keys() == ["key"]
+    assert bucket.get_many(["key"])["key"].value == 1
+    assert [entry.value for entry in bucket.history("key")] == [1]
+    assert all(subject.startswith("_INBOX_app.") for subject in server.subscriptions("own"))
+
+
+def test_the_exact_permissions_of_an_application_suffice(connect: Connect, make_server: MakeServer) -> None:
+    """F22, with what the connection itself asks for."""
+    allowed = [
+        "$JS.API.INFO",
+        "$JS.API.STREAM.INFO.KV_b",
+        "$JS.API.DIRECT.GET.KV_b.$KV.b.>",
+        "$JS.API.DIRECT.GET.KV_b",
+        "$JS.API.CONSUMER.CREATE.KV_b.>",
+        "$JS.API.CONSUMER.MSG.NEXT.KV_b.*",
+        "$JS.API.CONSUMER.DELETE.KV_b.*",
+        "$KV.b.>",
+    ]
+    publish = ", ".join(f'"{subject}"' for subject in allowed)
+    server = make_server(config=users(f'publish: {{ allow: [{publish}] }}, subscribe: {{ allow: "_INBOX.>" }}'))
+    connect(server.url, USER="admin", PASSWORD="p").kv().create_bucket({"bucket": "b", "history": 2})
+    bucket = connect(server.url, USER="app", PASSWORD="p").kv().open_bucket("b")
+    revision = bucket.create("key", 1)
+    bucket.update("key", 2, revision)
+    assert bucket.get("key").value == 2
+    assert len(bucket.history("key")) == 2
+    assert bucket.keys() == ["key"]
+    bucket.delete("key")
+    assert bucket.get_many(["key"]) == {}
+
+
+def test_credentials_that_are_revoked_while_connected(connect: Connect, make_server: MakeServer) -> None:
+    server = make_server(config=users(""))
+    bucket = connect(server.url, USER="app", PASSWORD="p").kv().create_bucket({"bucket": "b"})
+    bucket.put("key", 1)
+    reload(server, users("", password="another"))
+
+    def refused() -> bool:
+        try:
+            bucket.get("key")
+        except AuthInvalid as error:
+            return "authorization violation" in error.reason.lower()
+        except NotConnected:
+            pass
+        return False
+
+    eventually(refused, 10)
+    began = time.monotonic()
+    for _ in range(10):
+        with pytest.raises(AuthInvalid):
+            bucket.put("key", 2)
+    assert time.monotonic() - began < FAST
+    reload(server, users(""))
+
+    def back() -> bool:
+        try:
+            return bucket.get("key").value == 1
+        except OperationalError:
+            return False
+
+    eventually(back, 5)
+
+
+def test_the_permission_to_hear_answers_taken_away_while_connected(connect: Connect, make_server: MakeServer) -> None:
+    server = make_server(config=users(""))
+    connection = connect(server.url, USER="app", PASSWORD="p", NAME="app")
+    bucket = connection.kv().create_bucket({"bucket": "b"})
+    reload(server, users('subscribe: { deny: "_INBOX.>" }'))
+
+    def refused() -> bool:
+        try:
+            bucket.get("key")
+        except PermissionsViolation:
+            return True
+        except OperationalError as error:
+            return "_INBOX" in str(error)
+        return False
+
+    eventually(refused, 10)
+    eventually(lambda: len(server.connections("app")) <= 1)
+    reload(server, users(""))
+    eventually(lambda: connection.status == "connected", 10)
+    assert bucket.put("key", 1) == 1
+
+
+def test_violations_are_not_hoarded(connect: Connect, make_server: MakeServer) -> None:
+    server = make_server(config=users('publish: { deny: "$KV.b.no" }'))
+    connection = connect(server.url, USER="app", PASSWORD="p")
+    bucket = connection.kv().create_bucket({"bucket": "b"})
+    for _ in range(20):
+        with pytest.raises(PermissionsViolation):
+            bucket.put("no", 1)
+    assert connection._requests._dialled.violations == []
+    assert connection._requests._in_flight == {}

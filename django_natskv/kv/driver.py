@@ -66,6 +66,8 @@ class _Loop(asyncio.SelectorEventLoop):
     def __init__(self, selector: selectors.BaseSelector) -> None:
         super().__init__(selector)
         self._made_in = os.getpid()
+        # In development mode asyncio reports slow callbacks: of use to those who write some, and nobody does here.
+        self.slow_callback_duration = float("inf")
 
     def __del__(self, _getpid: Callable[[], int] = os.getpid, _warn: Any = warnings.warn) -> None:
         if self._made_in == _getpid():

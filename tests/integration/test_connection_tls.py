@@ -237,3 +237,15 @@ def test_a_plain_real_server_gets_no_credentials(
     with pytest.raises(ConnectFailed, match="No credentials were sent"):
         connection.kv()
     assert server.connections() == []
+
+
+def test_the_end_of_an_encrypted_line_is_not_worth_a_warning(
+    connect: Connect, make_server: MakeServer, certificates: Certificates, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = make_server(config=certificates.server_config())
+    connection = connect(server.tls_url, TLS={"CA": certificates.ca})
+    connection.kv()
+    server.restart()
+    eventually(lambda: connection.status == "connected", 10)
+    connection.close()
+    assert caplog.text == ""

@@ -93,6 +93,13 @@ class Dialled:
         if self.on_end is not None:
             self.on_end()
 
+    def mark_encrypted(self) -> None:
+        """Tell asyncio's protocol of the encryption that nats-py added; it would log a warning at each line's end."""
+        writer = self._writer
+        if writer is not None and writer.get_extra_info("ssl_object") is not None:
+            protocol: Any = writer.transport.get_protocol()
+            protocol._over_ssl = True  # noqa: SLF001 - what asyncio's own start_tls sets
+
     def cut_off(self) -> None:
         """Let go of an inherited socket in a forked child without a word to the server, which the parent talks to."""
         writer = self._writer
@@ -134,6 +141,7 @@ async def dial(url: str, settings: ConnectionSettings, *, tls_name: str = "") ->
     try:
         options = _options(dialled, settings, tls_name)
         await asyncio.wait_for(dialled.client.connect(servers=[url], **options), settings.connect_timeout)
+        dialled.mark_encrypted()
         _check_version(url, dialled.client)
     except BaseException as error:
         await dialled.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -175,8 +176,6 @@ print(json.dumps(threading.active_count()))
 
 
 def test_nothing_connects_at_import_in_ready_and_in_the_commands_of_django(program: Callable[..., Program]) -> None:
-    import socket
-
     with socket.create_server((HOST, 0)) as listener:
         listener.settimeout(0.2)
         url = f"nats://{HOST}:{listener.getsockname()[1]}"

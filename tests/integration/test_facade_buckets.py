@@ -174,6 +174,40 @@ def test_a_bucket_deleted_between_listing_and_counting_is_left_out(make_server, 
     assert [status.bucket for status in context.list_buckets()] == ["a", "c"]
 
 
+@pytest.fixture
+def without_a_store(context, monkeypatch):
+    """Let the server fail to make a store, as it does while it removes that of the last bucket."""
+    wire = context.plain._wire
+    change = wire.change
+    failures: list[str] = []
+
+    def fail(times):
+        def failing(verb, *arguments):
+            if "CREATE" in verb and len(failures) < times:
+                failures.append(verb)
+                raise JetStreamApiError(code=10049, description="error creating store for stream")
+            return change(verb, *arguments)
+
+        monkeypatch.setattr(wire, "change", failing)
+        return failures
+
+    return fail
+
+
+def test_a_bucket_is_made_although_the_last_one_is_just_being_removed(context, bucket_name, without_a_store):
+    failures = without_a_store(2)
+    context.create_bucket({"bucket": bucket_name}).put("a", 1)
+    assert len(failures) == 2
+    context.delete_bucket(bucket_name)
+
+
+def test_a_server_that_cannot_make_a_store_at_all_is_told(context, bucket_name, without_a_store):
+    without_a_store(1_000)
+    with pytest.raises(JetStreamApiError) as caught:
+        context.create_bucket({"bucket": bucket_name})
+    assert caught.value.code == 10049
+
+
 # ---------------------------------------------------------------------- what the server refuses
 
 

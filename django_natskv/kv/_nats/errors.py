@@ -19,6 +19,7 @@ from django_natskv.exceptions import (
 )
 
 NO_MESSAGE = 10037
+NO_STORE = 10049
 BUCKET_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 WRONG_REVISION = frozenset({10071, 10164})  # the second on a replicated bucket, for writers at the same time (F17)

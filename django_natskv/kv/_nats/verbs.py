@@ -18,14 +18,16 @@ from django_natskv.exceptions import (
 )
 from django_natskv.kv._nats.client import Client, Inbox
 from django_natskv.kv._nats.config import STREAM_PREFIX, BucketInfo
-from django_natskv.kv._nats.errors import CONSUMER_NOT_FOUND, NO_MESSAGE, api_error, not_enabled
-from django_natskv.kv._nats.exchange import ConnectionLost, Exchange, Pull, Together, in_doubt
+from django_natskv.kv._nats.errors import CONSUMER_NOT_FOUND, NO_MESSAGE, NO_STORE, api_error, not_enabled
+from django_natskv.kv._nats.exchange import ConnectionLost, Exchange, Pause, Pull, Together, in_doubt
 from django_natskv.kv._nats.messages import Stored, from_direct, from_leader
 from django_natskv.kv.driver import Operation
 
 MAX_MATCHES = 1024  # what one read of many keys may match (F18)
 OLDEST_API_LEVEL = 1  # nats-server 2.11 (F14)
 NO_RESPONDERS = "503"
+_CREATE_TRIES = 4
+_CREATE_PAUSE = 0.05  # seconds between them
 _DROP_AGAIN = 0.5  # seconds after which the deletion of a consumer that is given up is asked for again
 
 
@@ -126,8 +128,16 @@ class Wire:
         """Create a bucket; ``BucketExists`` over another configuration."""
         # The same configuration twice is no error to the server, so this is safe to repeat.
         verb = f"STREAM.CREATE.{STREAM_PREFIX}{bucket}"
-        answer = yield from self.change(verb, stream, f"creating the bucket {bucket!r}", bucket)
-        return BucketInfo.parse(answer)
+        what = f"creating the bucket {bucket!r}"
+        for _ in range(_CREATE_TRIES - 1):
+            try:
+                return BucketInfo.parse((yield from self.change(verb, stream, what, bucket)))
+            except JetStreamApiError as error:
+                # Deleting the last bucket removes the directory of all, which the next one may just have found there.
+                if error.code != NO_STORE:
+                    raise
+            yield Pause(self.client, _CREATE_PAUSE, what)
+        return BucketInfo.parse((yield from self.change(verb, stream, what, bucket)))
 
     def update_bucket(self, bucket: str, stream: dict[str, Any]) -> Operation[BucketInfo]:
         """Give a bucket a new configuration, whole."""

@@ -100,15 +100,16 @@ def run() -> NoReturn:
     """Run ``main()`` so that Ctrl-C, ``kill`` and a closed pipe end it without a traceback."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
+    status = 1
     try:
-        status = main()
-    except KeyboardInterrupt:
-        print("\nInterrupted.")
-        status = INTERRUPTED
+        try:
+            status = main()
+        except KeyboardInterrupt:
+            status = INTERRUPTED
+            print("\nInterrupted.")
     except BrokenPipeError:
         # Python flushes stdout once more at exit, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     sys.exit(status)
 

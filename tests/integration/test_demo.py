@@ -175,6 +175,17 @@ def test_a_reader_that_leaves_ends_it_quietly(demo: Demo):
     assert process.wait(30) == 1
 
 
+def test_ctrl_c_that_ends_the_reader_as_well_is_as_quiet(demo: Demo):
+    process = demo()
+    read_until(process, "7. The example")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stderr.read() == ""
+    assert process.wait(20) in (0, 1, 130)
+
+
 def test_a_server_that_cannot_be_started_is_one_line_and_exit_status_1(demo: Demo):
     process = demo("--once", NATSKV_SERVER_BINARY="/nowhere/nats-server")
     _, err = process.communicate(timeout=30)

@@ -17,7 +17,7 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.demo  ## walk through the real thing on a real server, then serve the example (ONCE=1: only the walk)
-	@$(BIN)/python -m example_project.demo $(if $(ONCE),--once)
+	@trap : INT; $(BIN)/python -m example_project.demo $(if $(ONCE),--once) || test $$? -eq 130  # Ctrl-C is no failure
 
 test: $(VENV)/.dev  ## run the whole test suite
 	@$(BIN)/python -m pytest $(ARGS)

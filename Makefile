@@ -5,13 +5,15 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 # What to hand on to pytest, to the matrix or to the benchmarks: make test ARGS="-k bucket -x"
 ARGS   ?=
+# How often the chaos tests are run, each time with other faults: make chaos SEEDS=200
+SEEDS  ?= 20
 # What the tools look at: these directories, as far as they exist.
 CODE   := $(wildcard django_natskv tests example_project benchmarks)
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage lint format types layers matrix bench docs build clean
+.PHONY: help demo test coverage chaos lint format types layers matrix bench docs build clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +40,9 @@ types: $(VENV)/.dev  ## check the types
 
 layers: $(VENV)/.dev  ## check who imports whom
 	@$(BIN)/lint-imports --no-logo
+
+chaos: $(VENV)/.dev  ## break servers and lines under a thousand changes a second (SEEDS=200: that many runs)
+	@NATSKV_CHAOS_SEEDS=$(SEEDS) $(BIN)/python -m pytest tests/chaos -p no:randomly $(ARGS)
 
 matrix: $(VENV)/.dev  ## run the tests on each Python, Django and nats-server (ARGS=--corners: the oldest and the newest)
 	@$(BIN)/python -m tests.matrix $(ARGS)

@@ -375,15 +375,16 @@ async def test_a_handler_that_stops_its_watch_may_finish(connect_kv: ConnectKV, 
     await bucket.aput("b", 1)
     log: list[str] = []
     watches: list[kv.Watch] = []
+    there = asyncio.Event()
 
     async def handler(entry: kv.Entry) -> None:
-        while not watches:
-            await asyncio.sleep(0.001)
+        await there.wait()
         watches[0].stop()
         await asyncio.sleep(0.7)  # longer than it takes to notice the stop
         log.append(entry.key)
 
     watches.append(await bucket.awatch(handler))
+    there.set()
     await aeventually(lambda: not threads())
     assert log == ["a"]
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from django_natskv import kv
+from django_natskv.kv._nats.exchange import Exchange
+from django_natskv.kv.driver import Runner
 from tests.fix_facade import ConnectKV
 from tests.fix_waiting import eventually
 from tests.integration.watching import Told, ask, complaints, held, purge, ready
@@ -40,8 +42,6 @@ def watching(request: pytest.FixtureRequest) -> Any:
 
 def put_with_ttl(connection: kv.Connection, bucket: str, key: str, ttl: str) -> None:
     """Write over whatever is there with a time to live, as another client would."""
-    from django_natskv.kv._nats.exchange import Exchange
-    from django_natskv.kv.driver import Runner
 
     def write() -> Any:
         yield Exchange(connection._requests, f"$KV.{bucket}.{key}", b'"short"', {"Nats-TTL": ttl})

@@ -1,0 +1,158 @@
+"""``initialized`` is done when everything that was in the bucket at the start has been told, and never before."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from django_natskv import kv
+from tests.chaos.writers import Filler, Overwriter
+from tests.fix_facade import ConnectKV
+from tests.fix_servers import NatsServer
+from tests.fix_waiting import eventually
+from tests.integration.watching import Stopwatch, Told, held, purge, ready
+
+
+@pytest.fixture
+def connection(connect_kv: ConnectKV) -> kv.Connection:
+    return connect_kv()
+
+
+@pytest.fixture
+def place(connection: kv.Connection, bucket_name: str) -> Iterator[Any]:
+    context = connection.kv()
+    yield context.create_bucket({"bucket": bucket_name, "storage": "memory"})
+    context.delete_bucket(bucket_name)
+
+
+def test_on_an_empty_bucket_at_once(place):
+    told = Told()
+    clock = Stopwatch()
+    ready(place.watch(told))
+    assert clock.seconds < 1
+    assert not told.entries
+
+
+def test_on_a_bucket_that_ends_in_ignored_markers(place):
+    place.put("a", 1)
+    for number in range(20):
+        place.put(f"k{number}", 1)
+        place.delete(f"k{number}")
+    told = Told()
+    ready(place.watch(told, ignore_deletes=True))
+    assert told.brief == [("a", 1)]
+
+
+def test_on_a_bucket_of_nothing_but_markers(place):
+    for number in range(20):
+        place.put(f"k{number}", 1)
+        place.delete(f"k{number}")
+    told = Told()
+    ready(place.watch(told, ignore_deletes=True))
+    assert not told.entries
+
+
+def test_where_no_key_matches(place):
+    place.put("a", 1)
+    told = Told()
+    ready(place.watch(told, keys=["b.>", "c"]))
+    assert not told.entries
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", [None, "k.*"])
+def test_never_early_on_a_bucket_that_is_written_to_all_the_time(place, nats_server: NatsServer, keys):
+    # The keys move on to newer revisions while they are replayed, which makes "nothing pending" true too early.
+    names = [f"k.{number}" for number in range(50)]
+    for name in names:
+        place.put(name, 0)
+    with Overwriter([nats_server.url], place.name, names):
+        times = []
+        for _ in range(250):
+            told = Told()
+            clock = Stopwatch()
+            watch = place.watch(told, keys=keys)
+            ready(watch)
+            times.append(clock.seconds)
+            assert {entry.key for entry in told.entries} >= set(names)
+            watch.stop()
+    assert sorted(times)[len(times) // 2] < 0.5
+
+
+@pytest.mark.slow
+def test_in_time_on_a_bucket_that_gets_new_keys_all_the_time(place, nats_server: NatsServer):
+    with Overwriter([nats_server.url], place.name, [f"k{number}" for number in range(100_000)]) as writers:
+        eventually(lambda: writers.changes > 300)
+        for _ in range(30):
+            there = set(place.keys())
+            told = Told()
+            watch = place.watch(told)
+            ready(watch, 5)
+            assert {entry.key for entry in told.entries} >= there
+            watch.stop()
+
+
+@pytest.mark.slow
+def test_on_a_bucket_of_100_000_keys_while_other_threads_keep_their_pace(place, nats_server: NatsServer):
+    with Filler([nats_server.url], place.name) as filler:
+        filler.fill(f"k.{number}" for number in range(100_000))
+    longest = 0.0
+    over = threading.Event()
+
+    def keep_pace() -> None:
+        nonlocal longest
+        while not over.is_set():
+            clock = Stopwatch()
+            time.sleep(0.001)  # what is measured is how late it returns
+            longest = max(longest, clock.seconds)
+
+    thread = threading.Thread(target=keep_pace)
+    thread.start()
+    told = Told()
+    ready(place.watch(told), 30)
+    over.set()
+    thread.join()
+    assert len(told.held) == 100_000
+    assert longest < 0.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["filter", "deletes"])
+def test_on_a_bucket_that_is_purged_during_the_replay(place, connection, nats_server: NatsServer, how):
+    with Filler([nats_server.url], place.name) as filler:
+        filler.fill(f"k.{number}" for number in range(20_000))
+    if how == "deletes":
+        for number in range(2_000):
+            place.delete(f"k.{number}")
+    told = Told()
+    watch = place.watch(told)
+    if how == "filter":
+        for number in range(10_000, 20_000, 100):
+            purge(connection, place.name, f"k.{number}")
+    else:
+        place.purge_deletes()
+    ready(watch, 20)
+    assert len({entry.key for entry in told.entries}) >= 17_900
+    eventually(lambda: told.held == held(place), 10, "it hears of what vanished")
+
+
+def test_not_before_a_slow_handler_has_been_told(place):
+    for number in range(20):
+        place.put(f"k{number}", 1)
+    told = Told()
+
+    def handler(entry: kv.Entry) -> None:
+        time.sleep(0.005)
+        told(entry)
+
+    ready(place.watch(handler))
+    assert len(told.entries) == 20
+
+
+def test_updates_at_once(place):
+    place.put("a", 1)
+    assert place.watch(Told(), deliver="updates").initialized.done()

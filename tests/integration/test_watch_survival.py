@@ -1,0 +1,421 @@
+"""A watch survives whatever happens to the server and the line, and then tells what changed meanwhile."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from django_natskv import kv
+from django_natskv.exceptions import OperationalError
+from django_natskv.kv import _session
+from django_natskv.kv._nats.exchange import Pause
+from django_natskv.kv.driver import Operation, Runner
+from django_natskv.kv.watch import _Teller
+from tests.chaos.writers import Filler
+from tests.fix_facade import ConnectKV
+from tests.fix_proxy import Proxy
+from tests.fix_servers import MakeServer, NatsCluster, NatsServer
+from tests.fix_waiting import eventually
+from tests.integration.watching import Stopwatch, Told, ask, complaints, held, purge, ready, threads
+
+BACK = 5.0  # seconds in which it is up to date again
+
+
+@pytest.fixture
+def server(make_server: MakeServer) -> NatsServer:
+    return make_server()
+
+
+@pytest.fixture
+def proxy(make_proxy: Callable[[str], Proxy], server: NatsServer) -> Proxy:
+    return make_proxy(server.url)
+
+
+@pytest.fixture
+def control(connect_kv: ConnectKV, server: NatsServer) -> kv.Connection:
+    """A connection past the proxy."""
+    return connect_kv(server)
+
+
+@pytest.fixture
+def make(control: kv.Connection, bucket_name: str) -> Callable[..., kv.Bucket]:
+    def make(**config: Any) -> kv.Bucket:
+        return control.kv().create_bucket({"bucket": bucket_name, **config})
+
+    return make
+
+
+def begin(connection: kv.Connection, bucket: kv.Bucket, **options: Any) -> Told:
+    told = Told()
+    ready(connection.kv().open_bucket(bucket.name).watch(told, **options))
+    return told
+
+
+def tried(work: Callable[[], Any]) -> bool:
+    try:
+        work()
+    except OperationalError:
+        return False
+    return True
+
+
+def same(told: Told, bucket: kv.Bucket, timeout: float = BACK) -> None:
+    def equal() -> bool:
+        assert told.held == held(bucket)
+        return True
+
+    eventually(equal, timeout)
+
+
+# --- the server ---
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_restart(make, control, connect_kv, server, hard):
+    bucket = make()
+    for key in "abc":
+        bucket.put(key, 1)
+    told = begin(connect_kv(server), bucket)
+    server.restart(hard=hard)
+    eventually(lambda: tried(lambda: bucket.put("b", 2)), BACK)
+    bucket.delete("c")
+    same(told, bucket)
+    assert told.brief == [("a", 1), ("b", 1), ("c", 1), ("b", 2), ("c", "delete")]  # nothing twice
+
+
+def test_a_crash_after_which_older_values_are_back(make, connect_kv, server):
+    # F1: a value that was purged by filter, beneath one that is there.
+    connection = connect_kv(server)
+    bucket = make()
+    bucket.put("a", "old")
+    bucket.put("other", 1)
+    bucket.put("a", "new")
+    told = begin(connection, bucket)
+    purge(connection, bucket.name, "a")
+    eventually(lambda: told.values == {"other": 1}, BACK)
+    server.restart(hard=True)
+    eventually(lambda: tried(lambda: bucket.put("other", 2)), BACK)
+    same(told, bucket)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_memory_bucket_that_a_restart_took_away(make, connect_kv, server, hard):
+    bucket = make(storage="memory")
+    bucket.put("a", 1)
+    bucket.put("b", 1)
+    told = begin(connect_kv(server), bucket)
+    server.restart(hard=hard)
+    eventually(lambda: not told.held, BACK, "the truth is that nothing is there")
+    assert sorted(told.brief[2:]) == [("a", "purge"), ("b", "purge")]
+    again = eventually(lambda: _made(make), BACK)
+    assert again is not None
+    again.put("b", 1)
+    same(told, bucket)
+    assert told.values == {"b": 1}
+
+
+def _made(make: Any) -> kv.Bucket | None:
+    try:
+        return make(storage="memory")
+    except OperationalError:
+        return None
+
+
+# --- the line ---
+
+
+@pytest.mark.parametrize("reset", [True, False])
+def test_a_cut_line(make, connect_kv, proxy, reset):
+    bucket = make()
+    bucket.put("a", 1)
+    told = begin(connect_kv(proxy.url), bucket)
+    proxy.refuse()
+    proxy.cut(reset=reset)
+    bucket.put("a", 2)
+    bucket.put("b", 1)
+    bucket.delete("b")
+    bucket.put("c", 1)
+    proxy.accept()
+    same(told, bucket)
+    assert told.brief == [("a", 1), ("a", 2), ("b", "delete"), ("c", 1)]
+
+
+def test_a_half_open_line_is_noticed_in_time(make, connect_kv, proxy):
+    bucket = make()
+    bucket.put("a", 1)
+    told = begin(connect_kv(proxy.url), bucket)
+    proxy.blackhole()
+    clock = Stopwatch()
+    bucket.put("a", 2)
+    taken = proxy.accepted
+    eventually(lambda: proxy.accepted > taken, 5, "it tries anew")
+    assert clock.seconds < 4.5
+    proxy.cut()
+    proxy.heal()
+    same(told, bucket)
+
+
+def test_a_long_outage_fills_no_log_and_keeps_no_processor_busy(make, connect_kv, proxy, caplog):
+    bucket = make()
+    bucket.put("a", 1)
+    told = begin(connect_kv(proxy.url), bucket)
+    proxy.refuse(cut=True)
+    busy = time.process_time()
+    clock = Stopwatch()
+    eventually(lambda: clock.seconds > 10, 15)
+    busy = time.process_time() - busy
+    bucket.put("a", 2)
+    proxy.accept()
+    same(told, bucket)
+    assert len(complaints(caplog)) <= 3
+    assert "password" not in caplog.text
+    assert busy < 2
+
+
+# --- the bucket and its consumers ---
+
+
+def test_a_deleted_bucket_made_anew(make, control, connect_kv, server, caplog):
+    bucket = make()
+    bucket.put("a", 1)
+    bucket.put("b", 1)
+    bucket.delete("b")
+    told = begin(connect_kv(server), bucket)
+    control.kv().delete_bucket(bucket.name)
+    eventually(lambda: not told.held, BACK)
+    assert told.brief[2:] == [("a", "purge")]
+    assert told.entries[-1].revision == 1
+    count = len(complaints(caplog))
+    clock = Stopwatch()
+    eventually(lambda: clock.seconds > 3, 5)
+    assert len(complaints(caplog)) <= count + 1  # it waits, and says so once
+    make()
+    bucket.put("c", 1)
+    same(told, bucket)
+
+
+@pytest.mark.parametrize("deliver", ["latest", "history", "updates"])
+def test_a_bucket_made_anew_where_revisions_coincide(make, control, connect_kv, server, deliver):
+    bucket = make(history=5)
+    told = begin(connect_kv(server), bucket, deliver=deliver)
+    bucket.put("a", "then")
+    bucket.put("b", "then")
+    eventually(lambda: len(told.held) == 2)
+    control.kv().delete_bucket(bucket.name)
+    make(history=5)
+    bucket.put("a", "now")
+    bucket.put("c", "now")
+    same(told, bucket)
+    assert told.values == {"a": "now", "c": "now"}
+
+
+def test_a_bucket_made_anew_before_the_first_replay_of_a_watch_for_updates(make, control, connect_kv, proxy):
+    bucket = make()
+    for number in range(10):
+        bucket.put(f"k{number}", 1)
+    watched = connect_kv(proxy.url).kv().open_bucket(bucket.name)
+    watched.watch(Told(), deliver="updates").stop()  # the connection is there
+    with proxy.paused("requests"):
+        told = Told()
+        started = threading.Thread(target=lambda: watched.watch(told, deliver="updates"))
+        started.start()
+    started.join()
+    proxy.refuse(cut=True)
+    control.kv().delete_bucket(bucket.name)
+    make()
+    bucket.put("a", 1)
+    proxy.accept()
+    eventually(lambda: told.values == {"a": 1}, BACK)
+
+
+def test_a_consumer_deleted_by_an_operator(make, control, connect_kv, server):
+    bucket = make()
+    bucket.put("a", 1)
+    told = begin(connect_kv(server), bucket)
+    for _ in range(3):
+        consumers = eventually(lambda: server.consumers(f"KV_{bucket.name}"))
+        for consumer in consumers:
+            ask(control, f"CONSUMER.DELETE.KV_{bucket.name}.{consumer}")
+        bucket.put("a", 2)
+        same(told, bucket)
+        eventually(lambda: server.consumers(f"KV_{bucket.name}") not in ([], consumers))  # noqa: B023
+    assert len(server.consumers(f"KV_{bucket.name}")) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.cluster
+@pytest.mark.timeout(120)
+def test_a_change_of_the_leader(make_cluster: Callable[[], NatsCluster], connect_kv, bucket_name, caplog):
+    cluster = make_cluster()
+    bucket = connect_kv(cluster.urls).kv().create_bucket({"bucket": bucket_name, "replicas": 3})
+    bucket.put("a", 1)
+    bucket.put("b", 1)
+    told = begin(connect_kv(cluster.urls), bucket)
+    leader = cluster.leader(f"KV_{bucket_name}")
+    assert leader is not None
+    leader.kill()
+    eventually(lambda: tried(lambda: bucket.put("a", 2)), 25)
+    same(told, bucket, 15)
+    # What was told only grows: the bucket was never taken to be gone.
+    assert told.brief == [("a", 1), ("b", 1), ("a", 2)]
+
+
+# --- permissions ---
+
+
+@pytest.mark.parametrize(
+    "denied",
+    [
+        'publish: {{ deny: "$JS.API.CONSUMER.>" }}',
+        'publish: {{ deny: "$JS.API.STREAM.INFO.>" }}',
+        'subscribe: {{ deny: "_INBOX.>" }}',
+    ],
+)
+def test_a_permission_that_is_taken_away_and_given_back(make_server, connect_kv, bucket_name, caplog, denied):
+    def users(permissions: str) -> str:
+        watcher = f"{{ user: watcher, password: w{permissions and ', permissions: {' + permissions + '}'} }}"
+        return f"authorization {{ users: [ {{ user: admin, password: a }}, {watcher} ] }}"
+
+    server: NatsServer = make_server(config=users(""))
+    connection = connect_kv(server, user="admin", password="a")
+    bucket = connection.kv().create_bucket({"bucket": bucket_name})
+    bucket.put("a", 1)
+    told = begin(connect_kv(server, user="watcher", password="w"), bucket)
+
+    def reload(config: str) -> None:
+        server.config = config
+        (server.directory / "server.conf").write_text(server._configuration())
+        done = server.log.count("Reloaded server configuration")
+        os.kill(server.pid, signal.SIGHUP)
+        eventually(lambda: server.log.count("Reloaded server configuration") > done)
+
+    reload(users(denied.format()))
+    # What it holds already may go on; a new session may not begin.
+    for consumer in server.consumers(f"KV_{bucket_name}"):
+        ask(connection, f"CONSUMER.DELETE.KV_{bucket_name}.{consumer}")
+    eventually(lambda: complaints(caplog), 10)
+    bucket.put("a", 2)
+    bucket.put("b", 2)
+    reload(users(""))
+    same(told, bucket, 10)
+    assert len(complaints(caplog)) <= 5
+
+
+# --- handlers and sinks ---
+
+
+@pytest.mark.slow
+def test_a_slow_handler_with_100_000_updates_behind_it(make, connect_kv, server, monkeypatch, caplog):
+    monkeypatch.setattr(_session, "INACTIVE", 2)  # instead of half a minute
+    bucket = make(storage="memory")
+    gate = threading.Event()
+    told = Told()
+
+    def handler(entry: kv.Entry) -> None:
+        assert gate.wait(40)
+        told(entry)
+
+    watch = connect_kv(server).kv().open_bucket(bucket.name).watch(handler)
+    with Filler([server.url], bucket.name) as filler:
+        filler.fill(f"k{number % 5_000}" for number in range(100_000))
+    teller = watch._teller
+    eventually(teller.is_busy, 10)
+    eventually(lambda: not server.consumers(f"KV_{bucket.name}"), 20, "the server lets go of it")
+    assert teller._queue.qsize() < 20_000
+    gate.set()
+    same(told, bucket, 20)
+    assert len(complaints(caplog)) == 1
+
+
+def test_a_sink_that_fails_does_not_end_the_session(make, connect_kv, server, monkeypatch, caplog):
+    bucket = make()
+    told = begin(connect_kv(server), bucket)
+    whole = _Teller.apply
+    fails = True
+
+    def apply(self: Any, stored: Any) -> None:
+        if fails:
+            raise ValueError
+        whole(self, stored)
+
+    def stale(self: Any, error: Exception) -> None:
+        if fails:
+            raise KeyError
+
+    monkeypatch.setattr(_Teller, "apply", apply)
+    monkeypatch.setattr(_Teller, "stale", stale)
+    bucket.put("a", 1)
+    same(told, bucket)
+    bucket.put("b", 1)
+    eventually(lambda: complaints(caplog))
+    fails = False
+    same(told, bucket)
+
+
+def test_what_breaks_into_the_loop_does_not_end_a_watch(make, connect_kv, server, monkeypatch):
+    # A KeyboardInterrupt ends the task that the thread which drives the loop is in.
+    connection = connect_kv(server)
+    bucket = make()
+    told = begin(connection, bucket)
+    whole = _Teller.is_busy
+    broken: list[BaseException] = []
+
+    def is_busy(self: Any) -> bool:
+        if threading.current_thread() is thread and not broken:
+            raise KeyboardInterrupt
+        return whole(self)
+
+    def drive() -> None:
+        def pause() -> Operation[None]:
+            # After the first the loop is left to whoever calls next.
+            yield Pause(connection._watches, 0.001, "driving")
+            yield Pause(connection._watches, 5, "driving")
+
+        try:
+            Runner(connection._watches.driver, 10).call(pause())
+        except KeyboardInterrupt as error:
+            broken.append(error)
+
+    thread = threading.Thread(target=drive)
+    monkeypatch.setattr(_Teller, "is_busy", is_busy)
+    thread.start()
+    eventually(lambda: bucket.put("a", time.monotonic()) and broken, 10)
+    thread.join()
+    bucket.put("b", 1)
+    same(told, bucket, 10)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_child_is_silent_and_the_parent_undisturbed(make, connect_kv, server):
+    connection = connect_kv(server)
+    bucket = make()
+    bucket.put("a", 1)
+    told = Told()
+    watch = connection.kv().open_bucket(bucket.name).watch(told)
+    ready(watch)
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.read(read, 1)  # the parent's watch was told of more
+            watch.stop()
+            watch.stop()
+            status = 0 if len(told.entries) == 1 and not threads() else 2
+        finally:
+            os._exit(status)
+    bucket.put("a", 2)
+    eventually(lambda: told.values == {"a": 2})
+    os.write(write, b"x")
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    bucket.put("a", 3)
+    eventually(lambda: told.values == {"a": 3})
+    os.close(read)
+    os.close(write)

@@ -62,6 +62,7 @@ class Host:
 
     def __init__(self, command: list[str], port: int, directory: Path, natskv: Any) -> None:
         self.port = port
+        self.log = (directory / "log").open("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", *command],
             cwd=directory,
@@ -70,9 +71,8 @@ class Host:
                 "PYTHONPATH": os.pathsep.join([str(ROOT), str(directory)]),
                 "TEST_NATSKV": json.dumps(natskv),
             },
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+            stdout=self.log,
+            stderr=self.log,
             start_new_session=True,
         )
 
@@ -88,18 +88,26 @@ class Host:
             connection.close()
 
     def is_up(self) -> bool:
-        assert self.process.poll() is None, self.process.communicate()[0]
+        if self.process.poll() is not None:
+            pytest.fail(self.end())
         with contextlib.suppress(OSError):
             return bool(self.get("/0"))
         return False
 
     def end(self) -> str:
+        """End it and its workers; return what it wrote."""
         self.process.terminate()
         try:
-            return self.process.communicate(timeout=15)[0]
+            self.process.wait(15)
         finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            self.kill()
+        self.log.seek(0)
+        return self.log.read()
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
 Start = Callable[..., Host]
@@ -119,9 +127,8 @@ def start(tmp_path: Path, nats_server: NatsServer, bucket_name: str) -> Iterator
 
     yield make
     for host in made:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(host.process.pid, signal.SIGKILL)
-        host.process.communicate()
+        host.kill()
+        host.log.close()
 
 
 def ask(host: Host, paths: list[str]) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ while nobody calls at all, a keeper thread drives it.
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]  # typeshed does not know it
 import asyncio
 import contextlib
 import os
@@ -24,21 +25,26 @@ import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
+from types import FrameType
 from typing import Any, Protocol, TypeVar
 
 from django_natskv.exceptions import OperationalError, UsageError
 
 T = TypeVar("T")
 
+_NOTHING = contextlib.nullcontext()
+
 JOIN_TIMEOUT = 1.0  # seconds that the end of the process waits for a loop to stop
 HOT = 0.02  # seconds without a blocking call after which the keeper takes the loop back
 
-# Handlers of these may raise an exception in the main thread wherever it is; see _may_drive().
+# What the handlers of these raise is meant for the code that was interrupted; see _Signals.
 _SIGNALS = tuple(
-    getattr(signal, name)
-    for name in ("SIGALRM", "SIGUSR1", "SIGUSR2", "SIGTERM", "SIGHUP", "SIGQUIT")
+    int(getattr(signal, name))
+    for name in (
+        "SIGINT", "SIGTERM", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGQUIT", "SIGABRT", "SIGVTALRM", "SIGPROF",
+    )
     if hasattr(signal, name)
-)
+)  # fmt: skip
 
 
 class Step(Protocol):
@@ -93,11 +99,14 @@ class Driver:
     In a forked child everything that was inherited is dropped unclosed and the next use starts afresh (F13);
     ``on_fork`` is called there to let the owner drop its part, and returns what must be kept from being collected.
     ``on_interrupt`` is called on the loop after an exception, such as a KeyboardInterrupt, broke into a driving thread:
-    no task of the loop can be trusted to be whole any more.
+    no task of the loop can be trusted to be whole any more. ``on_turn`` is called on the loop after what was posted.
     """
 
-    def __init__(self, name: str, on_fork: Callable[[], Any], on_interrupt: Callable[[], None]) -> None:
+    def __init__(
+        self, name: str, on_fork: Callable[[], Any], on_interrupt: Callable[[], None], on_turn: Callable[[], None]
+    ) -> None:
         self.name = name
+        self._on_turn = on_turn
         self._on_fork = on_fork
         self._on_interrupt = on_interrupt
         self._fresh()
@@ -129,8 +138,10 @@ class Driver:
         loop = self._running_loop()
         if self._driver == threading.get_ident():
             loop.call_soon(self._run_posted)  # nobody is asleep in it
-        else:
-            loop.call_soon_threadsafe(self._run_posted)
+            return
+        loop.call_soon_threadsafe(self._run_posted)
+        if self._driver is None:
+            self._call_keeper.set()
 
     def mention(self, callback: Callable[[], None]) -> None:
         """As ``post``, but only where there is a loop: nothing is started for it."""
@@ -211,7 +222,8 @@ class Driver:
     # --- who drives ---
 
     def _enter(self, waiter: _Waiter, loop: _Loop) -> None:
-        may_drive = _may_drive()
+        # Not where an event loop runs already: a thread has one at a time.
+        may_drive = asyncio._get_running_loop() is None  # noqa: SLF001 - its public twin raises where there is none
         with self._guard:
             if may_drive and self._driver is None and self._closing is None and loop is self._loop:
                 self._driver = threading.get_ident()
@@ -223,12 +235,11 @@ class Driver:
 
     def _drive(self, waiter: _Waiter, loop: _Loop, deadline: float) -> None:
         self._drive_until = deadline
+        in_main = threading.get_ident() == threading.main_thread().ident
         try:
             while not waiter.over and self._closing is None and time.monotonic() < deadline:
-                loop.run_forever()
-        except BaseException:
-            self.post(self._on_interrupt)
-            raise
+                with _Signals(loop) if in_main else _NOTHING:
+                    self._run(loop)
         finally:
             self._last_call = time.monotonic()
             with self._guard:
@@ -236,16 +247,26 @@ class Driver:
                 waiter.gone = waiter.over
                 self._following += not waiter.over
                 self._driver = None
-                wanted = self._following or self._awaiting or self._closing is not None
+                wanted = self._scheduled or self._following or self._awaiting or self._closing is not None
             if wanted:
                 self._call_keeper.set()
+
+    def _run(self, loop: _Loop) -> None:
+        try:
+            loop.run_forever()
+        except BaseException:
+            self.post(self._on_interrupt)
+            raise
 
     def _done(self, waiter: _Waiter, loop: _Loop) -> None:
         """On the loop: the waiter's step is over."""
         with self._guard:
             waiter.over = True
             if waiter.drives:
-                loop.stop()
+                if self._driver == threading.get_ident():
+                    loop.stop()
+                else:  # the step ended on another driver's loop, and this one sleeps in its selector
+                    loop.call_soon_threadsafe(loop.stop)
                 return
             waiter.lock.release()
             if not waiter.gone:
@@ -301,7 +322,7 @@ class Driver:
         with self._guard:
             if self._driver is None:
                 idle = now - self._last_call > HOT
-                if idle or self._following or self._awaiting or self._closing is not None:
+                if idle or self._scheduled or self._following or self._awaiting or self._closing is not None:
                     self._driver = threading.get_ident()
                     return True
             elif now > self._drive_until and self._loop is not None:
@@ -338,24 +359,55 @@ class Driver:
         posted = self._posted
         while posted:
             posted.popleft()()
+        self._on_turn()
 
 
-def _may_drive() -> bool:
-    """Tell whether the calling thread can drive a loop.
+class _Signals:
+    """Holds signals back while the main thread drives, and has them handled in the caller's frame instead.
 
-    Not where an event loop runs already. Nor in a main thread for whose signals somebody has set handlers: what a
-    handler raises there (Celery's soft time limit, an alarm) would end a task of the loop instead of the caller's work.
+    A handler may raise (Ctrl-C, an alarm, Celery's soft time limit). Inside the loop that would end one of its tasks;
+    in the caller's frame it ends the caller's work, which is what it is for.
     """
-    if asyncio._get_running_loop() is not None:  # noqa: SLF001 - its public twin raises where there is none
-        return False
-    if threading.get_ident() != threading.main_thread().ident:
-        return True
-    if signal.getsignal(signal.SIGINT) not in _HARMLESS:
-        return False
-    return all(signal.getsignal(number) in _HARMLESS for number in _SIGNALS)
 
+    __slots__ = ("_handlers", "_held", "_loop")
 
-_HARMLESS = (signal.SIG_DFL, signal.SIG_IGN, signal.default_int_handler, None)
+    def __init__(self, loop: _Loop) -> None:
+        self._loop = loop
+        self._handlers: dict[int, Any] = {}
+        self._held: list[tuple[int, FrameType | None]] = []
+
+    def __enter__(self) -> None:
+        # The C functions: those of the signal module make an enum of every number and handler, 1 us each.
+        found = {number: _signal.getsignal(number) for number in _SIGNALS}
+        self._handlers = {number: handler for number, handler in found.items() if callable(handler)}
+        try:
+            for number in self._handlers:
+                _signal.signal(number, self._hold)
+        except BaseException:  # one came just now
+            self._restore()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+        while self._held:
+            number, frame = self._held.pop(0)
+            self._handlers[number](number, frame)
+
+    def _hold(self, number: int, frame: FrameType | None) -> None:
+        self._held.append((number, frame))
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _restore(self) -> None:
+        raised: BaseException | None = None
+        for number, handler in self._handlers.items():
+            for _ in range(2):  # a handler that is in place again may be called, and raise, at once
+                try:
+                    _signal.signal(number, handler)
+                    break
+                except BaseException as error:  # noqa: BLE001 - raised below, when all are in place
+                    raised = error
+        if raised is not None:
+            raise raised
 
 
 def cut_off(fileno: int) -> None:
@@ -389,9 +441,9 @@ class Runner:
             operation.close()
             message = "A blocking call inside the connection's own event loop would wait for itself: await its a-twin."
             raise UsageError(message)
-        deadline = time.monotonic() + self.timeout
         try:
             step = next(operation)
+            deadline = time.monotonic() + self.timeout  # what was encoded before took its own time
             while True:
                 if step.renews:
                     deadline = time.monotonic() + self.timeout
@@ -411,9 +463,9 @@ class Runner:
 
     async def acall(self, operation: Operation[T]) -> T:
         """Run ``operation`` to its end in this task, awaiting while it waits; on any event loop."""
-        deadline = time.monotonic() + self.timeout
         try:
             step = next(operation)
+            deadline = time.monotonic() + self.timeout  # what was encoded before took its own time
             while True:
                 if step.renews:
                     deadline = time.monotonic() + self.timeout

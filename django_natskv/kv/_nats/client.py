@@ -23,7 +23,6 @@ from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
-from nats.aio.client import Client as NatsClient
 from nats.errors import Error
 
 from django_natskv.exceptions import (
@@ -35,6 +34,7 @@ from django_natskv.exceptions import (
 )
 from django_natskv.kv._nats.dial import Dialled, dial, parse_violation, refused
 from django_natskv.kv._nats.exchange import ConnectionLost, Exchange
+from django_natskv.kv._nats.lean import LeanClient
 from django_natskv.kv.driver import Driver
 from django_natskv.kv.settings import ConnectionSettings
 
@@ -75,7 +75,9 @@ class Client:
         self.settings = settings
         self._resolve = resolve
         self._listener = listener
-        self.driver = Driver(f"natskv-{role}", on_fork=self._after_fork, on_interrupt=self._interrupted)
+        self.driver = Driver(
+            f"natskv-{role}", on_fork=self._after_fork, on_interrupt=self._interrupted, on_turn=self._flush
+        )
         self._fresh()
 
     def _fresh(self) -> None:
@@ -169,6 +171,10 @@ class Client:
             exchange.finish(self._unavailable(exchange))
             self._hurry()
 
+    def _flush(self) -> None:
+        if self._dialled is not None:
+            self._dialled.client.uncork()
+
     def _impatient(self, exchange: Exchange) -> None:
         if not exchange.sent:
             exchange.finish(self._unavailable(exchange))
@@ -187,6 +193,7 @@ class Client:
         self._in_flight[exchange.token] = exchange
         try:
             reply = exchange.inbox.attach(exchange) if exchange.inbox else self._prefix + exchange.token
+            client.corked = True  # until all that was posted has been published
             run_through(client.publish(exchange.subject, exchange.payload, reply, exchange.headers))
         except Exception as error:  # noqa: BLE001 - whatever nats-py refuses, this request fails and no other
             self._in_flight.pop(exchange.token, None)
@@ -195,7 +202,7 @@ class Client:
             exchange.finish(NotConnected(f"The connection is not usable, {exchange.what} was not sent: {reason}."))
 
     @property
-    def nats(self) -> NatsClient:
+    def nats(self) -> LeanClient:
         """The nats-py client in use; ``NotConnected`` when there is none. On the loop's thread."""
         if self._dialled is None:
             message = "The connection is down."
@@ -291,6 +298,7 @@ class Client:
         waiting, self._waiting = self._waiting, []
         for exchange in waiting:
             self._admit(exchange)
+        self._flush()
         return dialled, lost
 
     def _learn(self, dialled: Dialled) -> None:

@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nats.aio.client import Client as NatsClient, RawCredentials
+from nats.aio.client import RawCredentials
 from nats.errors import NoServersError
 
 from django_natskv.exceptions import AuthInvalid, ConnectFailed, OperationalError, PermissionsViolation
+from django_natskv.kv._nats.lean import LeanClient
 from django_natskv.kv.driver import cut_off
 from django_natskv.kv.settings import ConnectionSettings, TLSSettings
 
@@ -39,7 +40,7 @@ class _Plain(Exception):  # noqa: N818 - never seen outside
     """TLS was asked for and the line is not encrypted (F24)."""
 
 
-class _GuardedClient(NatsClient):
+class _GuardedClient(LeanClient):
     """A client that logs in on an encrypted line only, where one was asked for."""
 
     must_encrypt = False
@@ -212,7 +213,7 @@ def _ssl_context(tls: TLSSettings) -> ssl.SSLContext:
     return context
 
 
-def _check_version(url: str, client: NatsClient) -> None:
+def _check_version(url: str, client: LeanClient) -> None:
     version = client.connected_server_version
     try:
         found = (version.major, version.minor)

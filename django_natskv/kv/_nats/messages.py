@@ -76,7 +76,7 @@ def from_leader(message: dict[str, Any]) -> Stored:
         message["subject"],
         message["seq"],
         datetime.fromisoformat(message["time"]),
-        parse_headers(binascii.a2b_base64(message["hdrs"])) if message.get("hdrs") else _NO_HEADERS,
+        parse_headers(binascii.a2b_base64(message.get("hdrs") or b"")) or _NO_HEADERS,
         binascii.a2b_base64(message["data"]) if message.get("data") else b"",
     )
 
@@ -108,11 +108,19 @@ def parse_ttl(given: str) -> int:
     return math.ceil(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(given)))
 
 
-def parse_headers(block: bytes) -> dict[str, str]:
-    """Return the headers of a stored message."""
+def parse_headers(block: bytes) -> dict[str, str] | None:
+    """Return the headers of a message, with the status in its first line under "Status" and "Description"."""
+    if not block:
+        return None
+    first, *lines = block.decode("utf-8", "replace").split("\r\n")
     headers: dict[str, str] = {}
-    for line in block.decode("utf-8", "replace").split("\r\n")[1:]:
+    status = first[9:].split(" ", 1)  # after "NATS/1.0 "
+    if status[0].isdigit():
+        headers["Status"] = status[0]
+        if len(status) > 1:
+            headers["Description"] = status[1].strip()
+    for line in lines:
         name, separator, value = line.partition(":")
         if separator:
-            headers[name.strip()] = value.strip()
+            headers[name] = value.strip()
     return headers

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -322,10 +324,19 @@ def test_a_timeout_that_a_handler_raises_is_its_error(bucket):
 # --- the end ---
 
 
-def test_nothing_is_told_after_stop_returned(bucket):
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads take turns as often as they can: between looking and calling, too."""
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def test_nothing_is_told_after_stop_returned(bucket, restless):
     for number in range(200):
         bucket.put(f"k{number}", number)
-    for _ in range(20):
+    for _ in range(60):
         stopped = threading.Event()
         late: list[str] = []
         seen = threading.Event()
@@ -361,7 +372,9 @@ async def test_nothing_is_told_on_the_loop_after_stop_returned(connect_kv: Conne
 
         watch = await bucket.awatch(handler)
         await begun.wait()
-        time.sleep(0.002)  # noqa: ASYNC251 - the loop is busy meanwhile, and the next entry is made ready for it
+        for _ in range(5):
+            await asyncio.sleep(0)  # the first entry is done with
+        time.sleep(0.01)  # noqa: ASYNC251 - the loop is busy meanwhile, and the next entry is made ready for it
         watch.stop()
         stopped = True
         await aeventually(lambda: not threads())

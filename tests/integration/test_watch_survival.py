@@ -181,7 +181,7 @@ def test_a_long_outage_fills_no_log_and_keeps_no_processor_busy(make, connect_kv
 # --- the bucket and its consumers ---
 
 
-def test_a_deleted_bucket_made_anew(make, control, connect_kv, server, caplog):
+def test_a_deleted_bucket_made_anew(make, control, connect_kv, server, monkeypatch, caplog):
     bucket = make()
     bucket.put("a", 1)
     bucket.put("b", 1)
@@ -192,9 +192,18 @@ def test_a_deleted_bucket_made_anew(make, control, connect_kv, server, caplog):
     assert told.brief[2:] == [("a", "purge")]
     assert told.entries[-1].revision == 1
     count = len(complaints(caplog))
+    replaced: list[int] = []
+    whole = _Teller.replace
+
+    def replace(self: Any, replay: Any) -> None:
+        replaced.append(len(replay))
+        whole(self, replay)
+
+    monkeypatch.setattr(_Teller, "replace", replace)
     clock = Stopwatch()
     eventually(lambda: clock.seconds > 3, 5)
     assert len(complaints(caplog)) <= count + 1  # it waits, and says so once
+    assert not replaced
     make()
     bucket.put("c", 1)
     same(told, bucket)
@@ -356,6 +365,7 @@ def test_a_sink_that_fails_does_not_end_the_session(make, connect_kv, server, mo
     eventually(lambda: complaints(caplog))
     fails = False
     same(told, bucket)
+    assert not [line for line in complaints(caplog) if "broken off" in line]
 
 
 def test_what_breaks_into_the_loop_does_not_end_a_watch(make, connect_kv, server, monkeypatch):

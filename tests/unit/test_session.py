@@ -1,0 +1,212 @@
+"""When a replay is over and what an audit concludes, decided on made-up deliveries, one race at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from django_natskv.kv._known import Known
+from django_natskv.kv._nats.config import BucketInfo
+from django_natskv.kv._nats.flow import Interrupted
+from django_natskv.kv._nats.messages import Stored
+from django_natskv.kv._session import Session
+
+EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def stored(key: str, revision: int, pending: int = 0, ttl: str = "") -> Stored:
+    headers = {"Nats-TTL": ttl} if ttl else {}
+    return Stored(key, revision, datetime.now(UTC), headers, b"1", pending)
+
+
+def info(last: int, keys: int, *, created: datetime = EPOCH) -> BucketInfo:
+    return BucketInfo("b", {}, created, 0, 1, last, keys)
+
+
+class FakeFlow:
+    """Gives what it was given, a list at a time, and then nothing."""
+
+    def __init__(self, *news: Sequence[Stored], newest: int = 0) -> None:
+        self._news = list(news)
+        self.newest = newest
+        self.pending = 0
+        self.asked = 0
+
+    async def next(self, _patience: float) -> list[Stored]:
+        self.asked += 1
+        news = list(self._news.pop(0)) if self._news else []
+        if news:
+            self.newest, self.pending = news[-1].revision, news[-1].pending
+        return news
+
+
+class FakeSink(Known):
+    def __init__(self, *known: Stored) -> None:
+        super().__init__()
+        for one in known:
+            self.apply(one)
+        self.forgotten: list[str] = []
+
+    def forget(self, gone: Any) -> Any:
+        self.forgotten.append(gone.subject)
+        return super().forget(gone.subject)
+
+
+class FakeCore:
+    name = "b"
+    prefix = "$KV.b."
+    wire: Any = None
+
+    def covers_all(self, _filters: object, _info: object) -> bool:
+        return True
+
+
+class FakeSession(Session):
+    """A session on a bucket that ``looks`` and ``lists`` describe, each said once and the last for ever."""
+
+    def __init__(self, looks: list[BucketInfo], lists: list[set[str]], sink: Any = None, *, history: bool = False):
+        super().__init__(FakeCore(), None, [">"], sink or FakeSink(), history=history)  # type: ignore[arg-type]
+        self.looks, self.lists, self.present = looks, lists, dict[str, Stored]()
+        self._seen = looks[0]
+        self.listed = 0
+
+    async def _look(self) -> BucketInfo:
+        self._seen = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return self._seen
+
+    async def _there(self) -> set[str]:
+        self.listed += 1
+        return set(self.lists.pop(0) if len(self.lists) > 1 else self.lists[0])
+
+    async def _present(self, subjects: list[str]) -> list[Stored]:
+        return [self.present[one] for one in subjects if one in self.present]
+
+    async def _read_again(self, subjects: list[str]) -> None:
+        for subject in subjects:
+            if subject not in self.present:
+                self._sink.forget(stored(subject, 1))
+
+    async def replayed(self, flow: FakeFlow, pending: int) -> list[tuple[str, int]]:
+        replay = await self._replay(self.looks[0], flow, pending)  # type: ignore[arg-type]
+        return [(one.subject, one.revision) for one in replay]
+
+
+# --- the end of a replay ---
+
+
+async def test_it_is_over_when_the_newest_revision_was_delivered_and_nothing_follows():
+    session = FakeSession([info(2, 2)], [set()])
+    assert await session.replayed(FakeFlow([stored("a", 1, 1), stored("b", 2)]), 2) == [("a", 1), ("b", 2)]
+    assert session.listed == 0  # which a large bucket is grateful for
+
+
+async def test_nothing_pending_is_not_the_end_while_a_key_moves_to_a_new_revision():
+    session = FakeSession([info(9, 2)], [{"a", "b"}])
+    flow = FakeFlow([stored("a", 1)], [], [], [stored("b", 9)])
+    assert await session.replayed(flow, 1) == [("a", 1), ("b", 9)]
+
+
+async def test_the_newest_revision_is_not_the_end_while_more_is_said_to_follow():
+    # What was asked came of a leader that is behind the replica which delivers.
+    session = FakeSession([info(5, 2)], [{"a", "b"}])
+    flow = FakeFlow([stored("a", 5, 1)], [stored("b", 6)])
+    assert await session.replayed(flow, 1) == [("a", 5), ("b", 6)]
+
+
+async def test_a_key_that_vanishes_is_not_waited_for():
+    session = FakeSession([info(9, 3)], [{"a", "b", "c"}, {"a", "c"}, {"a", "c"}])
+    flow = FakeFlow([stored("a", 1)], [], [], [stored("c", 9)])
+    assert await session.replayed(flow, 3) == [("a", 1), ("c", 9)]
+
+
+async def test_a_bucket_in_which_something_is_always_pending_has_an_end():
+    session = FakeSession([info(10**9, 2)], [{"a", "b"}])
+    endless = [[stored("ab"[number % 2], number, 5)] for number in range(1, 1000)]
+    flow = FakeFlow(*endless)
+    await session.replayed(flow, 2)
+    assert flow.asked < 5
+
+
+async def test_what_was_pending_and_vanished_is_not_waited_for():
+    session = FakeSession([info(9, 0)], [set()])
+    assert await session.replayed(FakeFlow([]), 7) == []
+
+
+async def test_of_a_key_that_moved_on_the_newest_is_kept_and_all_is_in_order():
+    session = FakeSession([info(4, 2)], [set()])
+    flow = FakeFlow([stored("a", 1, 3), stored("b", 2, 2), stored("a", 3, 1), stored("a", 4)])
+    assert await session.replayed(flow, 4) == [("b", 2), ("a", 4)]
+    whole = FakeSession([info(4, 2)], [set()], history=True)
+    flow = FakeFlow([stored("a", 1, 3), stored("b", 2, 2), stored("a", 3, 1), stored("a", 4)])
+    assert await whole.replayed(flow, 4) == [("a", 1), ("b", 2), ("a", 3), ("a", 4)]
+
+
+@pytest.mark.parametrize("now", [info(9, 1, created=EPOCH + timedelta(1)), info(3, 1)])
+async def test_another_bucket_or_an_earlier_one_is_no_end(now):
+    session = FakeSession([now], [{"a"}])
+    with pytest.raises(Interrupted):
+        await session._replay(info(9, 1), FakeFlow([stored("a", 9)]), 1)  # type: ignore[arg-type]
+
+
+# --- audits ---
+
+
+async def audit(session: FakeSession, flow: FakeFlow) -> None:
+    await session._audit(flow)  # type: ignore[arg-type]
+
+
+async def test_a_backlog_is_not_a_loss():
+    session = FakeSession([info(9, 2)], [{"a", "b"}], FakeSink(stored("a", 1)))
+    session.present = {"b": stored("b", 9), "$KV.b.>": stored("b", 9)}
+    await audit(session, FakeFlow(newest=5))
+
+
+async def test_what_was_passed_over_is_a_loss():
+    session = FakeSession([info(9, 2)], [{"a", "b"}], FakeSink(stored("a", 1)))
+    session.present = {"b": stored("b", 3)}
+    with pytest.raises(Interrupted, match="passed over"):
+        await audit(session, FakeFlow(newest=9))
+
+
+async def test_deliveries_that_make_progress_are_not_overdue():
+    session = FakeSession([info(9, 1)], [{"a"}], FakeSink(stored("a", 1)))
+    session.present = {"$KV.b.>": stored("a", 9)}
+    for newest in (3, 4, 5):
+        await audit(session, FakeFlow(newest=newest))
+    with pytest.raises(Interrupted, match="was not delivered"):
+        await audit(session, FakeFlow(newest=5))
+
+
+async def test_a_key_written_after_the_look_is_not_taken_for_gone():
+    sink = FakeSink(stored("a", 1), stored("b", 12))
+    session = FakeSession([info(9, 1)], [{"a"}], sink)
+    await audit(session, FakeFlow(newest=12))
+    assert not sink.forgotten
+
+
+async def test_a_key_that_is_not_there_is_gone():
+    sink = FakeSink(stored("a", 1), stored("b", 2))
+    session = FakeSession([info(9, 1)], [{"a"}], sink)
+    session.present = {"$KV.b.>": stored("a", 1)}
+    await audit(session, FakeFlow(newest=2))
+    assert sink.forgotten == ["b"]
+
+
+async def test_a_look_at_an_expiry_that_was_too_early_is_repeated(monkeypatch):
+    clock = time.monotonic()
+    sink = FakeSink()
+    session = FakeSession([info(1, 1)], [{"a"}], sink)
+    session.present = {"a": stored("a", 1)}
+    session._take([stored("a", 1, ttl="1s")])
+    monkeypatch.setattr("django_natskv.kv._session.time.monotonic", lambda: clock)
+    clock += 2
+    await session._check_expiries()
+    assert not sink.forgotten
+    session.present = {}
+    clock += 10
+    await session._check_expiries()
+    assert sink.forgotten == ["a"]

@@ -75,7 +75,7 @@ class Known:
         if mark is None:
             return revisions
         marks = [(stored.revision, stored.created) for stored in revisions]
-        if mark in marks:
+        if mark in marks and revisions[marks.index(mark)].is_live is (subject in self._live):
             return revisions[marks.index(mark) + 1 :]
         # The known one is not kept any more: what came after it, else whatever stands there now. In a bucket made anew
         # what came after has lower revisions, and where clocks differ an earlier time.

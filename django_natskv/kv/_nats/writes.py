@@ -7,16 +7,11 @@ from __future__ import annotations
 
 import json
 
-from django_natskv.exceptions import (
-    NotConnected,
-    OperationTimedOut,
-    ValueTooLarge,
-    WrongRevision,
-)
+from django_natskv.exceptions import OperationalError, ValueTooLarge, WrongRevision
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.errors import api_error, too_large_for_bucket, too_large_for_server
 from django_natskv.kv._nats.exchange import ConnectionLost, Exchange, Pause, in_doubt
-from django_natskv.kv._nats.messages import MESSAGE_ID
+from django_natskv.kv._nats.messages import MESSAGE_ID, status_of
 from django_natskv.kv._nats.verbs import NO_RESPONDERS, Wire
 from django_natskv.kv.driver import Operation
 
@@ -85,7 +80,7 @@ class Writer:
                 reply = yield exchange
             except ValueTooLarge as error:
                 raise too_large_for_server(what, info.bucket, key, error.size, error.limit) from None
-            if reply.headers is None or reply.headers.get("Status") != NO_RESPONDERS:
+            if status_of(reply) != NO_RESPONDERS:
                 break
             # Nobody took it: there is no bucket, or it has no leader for now. Nothing was written (F20).
             yield from self._wire.info(info.origin)
@@ -104,17 +99,23 @@ class Writer:
         if MESSAGE_ID not in headers:
             raise in_doubt(what)
         try:
+            return (yield from self._send_again(info, key, data, headers, what))
+        except OperationalError:
+            # Whatever refuses the second try says nothing about the first.
+            raise in_doubt(what) from None
+
+    def _send_again(
+        self, info: BucketInfo, key: str, data: bytes, headers: dict[str, str], what: str
+    ) -> Operation[int]:
+        try:
             # The server drops what it has seen under this id, and answers as it did the first time.
             return (yield from self._send(info, key, data, headers, what, patient=True))
         except WrongRevision:
             # It may be our own first try that moved the key on: an unreplicated bucket compares before it looks at ids.
-            subject = f"$KV.{info.origin}.{key}"
-            stored = yield from self._wire.last_of_leader(info.origin, subject, what)
+            stored = yield from self._wire.last_of_leader(info.origin, f"$KV.{info.origin}.{key}", what)
             if stored is not None and stored.headers.get(MESSAGE_ID) == headers[MESSAGE_ID]:
                 return stored.revision
-            raise in_doubt(what) from None
-        except (NotConnected, OperationTimedOut):
-            raise in_doubt(what) from None
+            raise
 
 
 def _size(headers: dict[str, str], data: bytes) -> int:

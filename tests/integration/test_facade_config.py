@@ -151,15 +151,18 @@ def reachable(context):
     return True
 
 
-def test_republish_copies_what_is_written(context, bucket_name, nats_server, face):
-    context.create_bucket({"bucket": bucket_name, "republish": {"source": ">", "destination": f"copy.{bucket_name}.>"}})
+def test_republish_copies_what_is_written_under_a_pattern(context, bucket_name, nats_server, face):
+    republish = {"source": "shop.>", "destination": f"copy.{bucket_name}.>", "headers_only": False}
+    context.create_bucket({"bucket": bucket_name, "republish": republish})
+    assert context.bucket_status(bucket_name).republish == republish
 
     async def listen():
         client = await nats.connect(nats_server.url)
         subscription = await client.subscribe(f"copy.{bucket_name}.>")
         await client.flush()
         bucket = (await listener_context(face)).open_bucket(bucket_name)
-        await asyncio.to_thread(bucket.put, "a", "hello")
+        await asyncio.to_thread(bucket.put, "elsewhere", "no")
+        await asyncio.to_thread(bucket.put, "shop.a", "hello")
         message = await subscription.next_msg(5)
         await client.close()
         return message
@@ -168,7 +171,7 @@ def test_republish_copies_what_is_written(context, bucket_name, nats_server, fac
         return context.plain
 
     message = asyncio.run(listen())
-    assert message.subject == f"copy.{bucket_name}.$KV.{bucket_name}.a"
+    assert message.subject == f"copy.{bucket_name}.a"
     assert message.data == b'"hello"'
     context.delete_bucket(bucket_name)
 

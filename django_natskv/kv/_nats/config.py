@@ -134,7 +134,7 @@ def from_stream(info: BucketInfo) -> dict[str, Any]:
         "limit_marker_ttl_ms": stream.get("subject_delete_marker_ttl", 0) // _MS,
         "metadata": {name: value for name, value in (stream.get("metadata") or {}).items() if name[:6] != "_nats."},
         "placement": _placement(stream.get("placement")),
-        "republish": _republish(stream.get("republish")),
+        "republish": _republish(stream.get("republish"), info.bucket),
         "mirror": _origin(stream["mirror"]) if stream.get("mirror") else None,
         "sources": tuple(_origin(source) for source in stream.get("sources") or ()),
     }
@@ -151,11 +151,11 @@ def _placement(placement: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     return {name: value for name, value in found.items() if value}
 
 
-def _republish(republish: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+def _republish(republish: Mapping[str, Any] | None, bucket: str) -> Mapping[str, Any] | None:
     if not republish:
         return None
     return {
-        "source": republish.get("src") or ">",
+        "source": (republish.get("src") or ">").removeprefix(f"$KV.{bucket}."),
         "destination": republish["dest"],
         "headers_only": bool(republish.get("headers_only")),
     }
@@ -192,8 +192,8 @@ _OPTIONS: dict[str, tuple[str, Any]] = {
     "placement": ("placement", lambda value, _: {**value, "tags": list(value.get("tags", ()))}),
     "republish": (
         "republish",
-        lambda value, _: {
-            "src": value.get("source", ">"),
+        lambda value, bucket: {
+            "src": f"$KV.{bucket}.{value.get('source', '>')}",
             "dest": value["destination"],
             "headers_only": value.get("headers_only", False),
         },

@@ -11,10 +11,11 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from django_natskv.exceptions import InvalidDeliver, MissingRequiredKey, UnknownConfigKey, UsageError
+from django_natskv.exceptions import InvalidDeliver, InvalidTTL, MissingRequiredKey, UnknownConfigKey, UsageError
 from django_natskv.kv.names import check_name
 
 MAX_HISTORY = 64
+SECOND = 1_000  # milliseconds
 MAX_TTL_MS = 100 * 366 * 86_400_000  # a century; the server adds it to the time, in nanoseconds and 63 bits
 _MAX_VALUE_SIZE = 2**31 - 1  # what the server can count to
 _MAX_BUCKET_SIZE = 2**63 - 1
@@ -173,6 +174,15 @@ def _integer(low: int, high: int, wanted: str) -> Any:
     return check
 
 
+def _marker_ttl(key: str, value: object) -> int:
+    checked: int = _milliseconds(key, value)
+    if 0 < checked < SECOND:
+        # The server counts the life of markers in whole seconds and refuses less (F14).
+        message = f"{key} is 0 or at least 1,000 milliseconds, not {checked}."
+        raise InvalidTTL(message, ttl_ms=checked)
+    return checked
+
+
 def _size(high: int) -> Any:
     def check(key: str, value: object) -> int:
         # 0 would mean "unlimited" to the server, which is not what someone who writes 0 expects to read back.
@@ -274,7 +284,7 @@ _RULES: dict[str, Any] = {
     "storage": _storage,
     "replicas": _integer(1, 5, "a whole number from 1 to 5"),
     "compression": _flag,
-    "limit_marker_ttl_ms": _milliseconds,
+    "limit_marker_ttl_ms": _marker_ttl,
     "metadata": _metadata,
     "placement": _closed((), ("cluster", "tags")),
     "republish": _closed(("destination",), ("source", "headers_only")),

@@ -272,6 +272,7 @@ def test_a_configuration_is_a_mapping(nobody, config):
         ("compression", "s2"),
         ("compression", 1),
         ("limit_marker_ttl_ms", -1),
+        ("limit_marker_ttl_ms", 999),
         ("limit_marker_ttl_ms", 10**18),
         ("metadata", {"a": 1}),
         ("metadata", {1: "a"}),

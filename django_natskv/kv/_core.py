@@ -16,7 +16,7 @@ from django_natskv.kv._nats.client import Inbox
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.errors import wrong_revision
 from django_natskv.kv._nats.exchange import Pause
-from django_natskv.kv._nats.messages import OPERATION, Stored, from_delivery
+from django_natskv.kv._nats.messages import OPERATION, Stored, from_delivery, status_of
 from django_natskv.kv._nats.verbs import MAX_MATCHES, Wire
 from django_natskv.kv._nats.writes import Writer
 from django_natskv.kv.codecs import Codec
@@ -273,7 +273,7 @@ class Core:
                 heads.take(stored)
             if deliveries and deliveries[-1].pending:
                 continue
-            if len(deliveries) < len(replies) and replies[-1].headers["Status"] in _GONE:
+            if len(deliveries) < len(replies) and status_of(replies[-1]) in _GONE:
                 return None
             if (yield from self.is_complete(self.info, filters, heads.subjects(), what)):
                 return heads

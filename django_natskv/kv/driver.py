@@ -13,22 +13,22 @@ while nobody calls at all, a keeper thread drives it.
 
 from __future__ import annotations
 
-import _signal  # type: ignore[import-not-found]  # typeshed does not know it
 import asyncio
 import contextlib
 import os
+import queue
 import selectors
-import signal
 import threading
 import time
 import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
-from types import FrameType
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from django_natskv.exceptions import OperationalError, UsageError
+from django_natskv.kv._interrupts import HeldSignals
 
 T = TypeVar("T")
 
@@ -36,15 +36,6 @@ _NOTHING = contextlib.nullcontext()
 
 JOIN_TIMEOUT = 1.0  # seconds that the end of the process waits for a loop to stop
 HOT = 0.02  # seconds without a blocking call after which the keeper takes the loop back
-
-# What the handlers of these raise is meant for the code that was interrupted; see _Signals.
-_SIGNALS = tuple(
-    int(getattr(signal, name))
-    for name in (
-        "SIGINT", "SIGTERM", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGHUP", "SIGQUIT", "SIGABRT", "SIGVTALRM", "SIGPROF",
-    )
-    if hasattr(signal, name)
-)  # fmt: skip
 
 
 class Step(Protocol):
@@ -81,16 +72,17 @@ class _Loop(asyncio.SelectorEventLoop):
 
 
 class _Waiter:
-    """A thread that blocks on a step. ``over`` and ``gone`` change under the driver's guard."""
+    """A thread that blocks on a step. Its state changes under the driver's guard, but for ``roused``."""
 
-    __slots__ = ("drives", "gone", "lock", "over")
+    __slots__ = ("begun", "bell", "drives", "follows", "over", "roused")
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        self.lock.acquire()
+        self.begun = False
         self.over = False
-        self.gone = False
         self.drives = False
+        self.follows = False
+        self.roused = False  # a signal has come: leave, so that it can be handled
+        self.bell: queue.SimpleQueue[None] | None = None  # rung from a signal's handler too, which a lock would not allow
 
 
 class Driver:
@@ -132,14 +124,27 @@ class Driver:
     def post(self, callback: Callable[[], None]) -> None:
         """Have ``callback()`` called soon on the loop. Many posts wake the loop once."""
         self._posted.append(callback)
-        if self._scheduled:
-            return
+        if not self._scheduled:
+            self._schedule()
+
+    def _schedule(self) -> None:
         self._scheduled = True
-        loop = self._running_loop()
-        if self._driver == threading.get_ident():
-            loop.call_soon(self._run_posted)  # nobody is asleep in it
-            return
-        loop.call_soon_threadsafe(self._run_posted)
+        try:
+            loop = self._running_loop()
+            if self._driver == threading.get_ident():
+                loop.call_soon(self._run_posted)  # nobody is asleep in it
+                return
+            while True:
+                try:
+                    loop.call_soon_threadsafe(self._run_posted)
+                    break
+                except RuntimeError:
+                    if loop is self._loop:
+                        raise
+                    loop = self._running_loop()  # it was stopped just now
+        except BaseException:
+            self._scheduled = False  # or no later post would wake the loop
+            raise
         if self._driver is None:
             self._call_keeper.set()
 
@@ -153,20 +158,18 @@ class Driver:
     def block(self, step: Step) -> None:
         """Begin ``step`` and block until it is over or its deadline has passed."""
         waiter = _Waiter()
-        loop = self._running_loop()
-        self._enter(waiter, loop)
+        in_main = threading.get_ident() == threading.main_thread().ident
+        signals = HeldSignals(partial(self._rouse, waiter)) if in_main else _NOTHING
         try:
-            step.begin(lambda: self._done(waiter, loop))
-            if waiter.drives:
-                self._drive(waiter, loop, step.deadline)
-            if not waiter.over:
-                # Always with a timeout: it makes the wait interruptible on every platform.
-                waiter.lock.acquire(timeout=max(0.0, step.deadline - time.monotonic()))
+            while True:
+                with signals:
+                    self._turn(waiter, step)
+                if waiter.over or time.monotonic() >= step.deadline:
+                    return
+                waiter.roused = False
         except BaseException:
             step.abandon()
             raise
-        finally:
-            self._leave(waiter)
 
     async def wait(self, step: Step) -> None:
         """Begin ``step`` and await its end or its deadline, on any event loop."""
@@ -221,35 +224,43 @@ class Driver:
 
     # --- who drives ---
 
-    def _enter(self, waiter: _Waiter, loop: _Loop) -> None:
+    def _turn(self, waiter: _Waiter, step: Step) -> None:
+        """Wait for ``step`` until it is over, its time is up or a signal has come; drive meanwhile where one can."""
+        loop = self._loop if waiter.begun else self._running_loop()
+        self._enter(waiter, loop)
+        try:
+            if not waiter.begun:
+                waiter.begun = True
+                step.begin(partial(self._done, waiter))
+            if waiter.drives and loop is not None:
+                self._drive(waiter, loop, step.deadline)
+            elif waiter.bell is not None and not waiter.roused:
+                # Always with a timeout: it makes the wait interruptible on every platform.
+                with contextlib.suppress(queue.Empty):
+                    waiter.bell.get(timeout=max(0.0, step.deadline - time.monotonic()))
+        finally:
+            self._leave(waiter)
+
+    def _enter(self, waiter: _Waiter, loop: _Loop | None) -> None:
         # Not where an event loop runs already: a thread has one at a time.
         may_drive = asyncio._get_running_loop() is None  # noqa: SLF001 - its public twin raises where there is none
         with self._guard:
-            if may_drive and self._driver is None and self._closing is None and loop is self._loop:
+            if waiter.over:
+                return
+            if may_drive and self._driver is None and self._closing is None and loop is self._loop is not None:
                 self._driver = threading.get_ident()
                 waiter.drives = True
             else:
+                waiter.bell = queue.SimpleQueue()
+                waiter.follows = True
                 self._following += 1
-        if not waiter.drives and self._driver is None:
+        if waiter.follows and self._driver is None:
             self._call_keeper.set()
 
     def _drive(self, waiter: _Waiter, loop: _Loop, deadline: float) -> None:
         self._drive_until = deadline
-        in_main = threading.get_ident() == threading.main_thread().ident
-        try:
-            while not waiter.over and self._closing is None and time.monotonic() < deadline:
-                with _Signals(loop) if in_main else _NOTHING:
-                    self._run(loop)
-        finally:
-            self._last_call = time.monotonic()
-            with self._guard:
-                waiter.drives = False
-                waiter.gone = waiter.over
-                self._following += not waiter.over
-                self._driver = None
-                wanted = self._scheduled or self._following or self._awaiting or self._closing is not None
-            if wanted:
-                self._call_keeper.set()
+        while not (waiter.over or waiter.roused or self._closing is not None) and time.monotonic() < deadline:
+            self._run(loop)
 
     def _run(self, loop: _Loop) -> None:
         try:
@@ -258,32 +269,46 @@ class Driver:
             self.post(self._on_interrupt)
             raise
 
-    def _done(self, waiter: _Waiter, loop: _Loop) -> None:
-        """On the loop: the waiter's step is over."""
+    def _done(self, waiter: _Waiter) -> None:
+        """On a loop, mostly this one: the waiter's step is over."""
         with self._guard:
             waiter.over = True
-            if waiter.drives:
+            loop = self._loop
+            if waiter.drives and loop is not None:
                 if self._driver == threading.get_ident():
                     loop.stop()
                 else:  # the step ended on another driver's loop, and this one sleeps in its selector
                     loop.call_soon_threadsafe(loop.stop)
-                return
-            waiter.lock.release()
-            if not waiter.gone:
-                waiter.gone = True
+            elif waiter.follows and waiter.bell is not None:
+                waiter.follows = False
                 self._following -= 1
-            if not self._following and not self._awaiting and self._keeper_drives():
-                # The next call is likely to come from the thread that is let go here.
-                loop.stop()
+                waiter.bell.put(None)
+                if not self._following and not self._awaiting and loop is not None and self._in_keeper():
+                    # The next call is likely to come from the thread that is let go here.
+                    loop.stop()
+
+    def _rouse(self, waiter: _Waiter) -> None:
+        """Inside a signal's handler, which may have interrupted anything: have the waiter leave."""
+        waiter.roused = True
+        loop, bell = self._loop, waiter.bell
+        if waiter.drives and loop is not None:
+            loop.call_soon_threadsafe(loop.stop)
+        if bell is not None:
+            bell.put(None)
 
     def _leave(self, waiter: _Waiter) -> None:
+        wanted: Any = False
         with self._guard:
-            if waiter.drives:  # broken off before it began to
+            if waiter.drives:
                 waiter.drives = False
+                self._last_call = time.monotonic()
                 self._driver = None
-            elif not waiter.gone:
-                waiter.gone = True
+                wanted = self._scheduled or self._following or self._awaiting or self._closing is not None
+            elif waiter.follows:
+                waiter.follows = False
                 self._following -= 1
+        if wanted:
+            self._call_keeper.set()
 
     def _keep(self, loop: _Loop) -> None:
         """Drive the loop whenever nobody else does and somebody should; the keeper's whole life."""
@@ -303,6 +328,9 @@ class Driver:
                 self._loop = self._keeper = self._driver = self._closing = None
                 self._scheduled = False
             loop.close()
+            if self._posted:  # by somebody who came between
+                with contextlib.suppress(RuntimeError):  # no thread is started while the process ends
+                    self._schedule()
 
     def _keep_driving(self, loop: _Loop) -> bool:
         """Drive until the loop is stopped; tell whether somebody still needs it driven."""
@@ -312,10 +340,10 @@ class Driver:
             with self._guard:
                 self._last_call = time.monotonic()
                 self._driver = None
-        return bool(self._following or self._awaiting)
+        return bool(self._scheduled or self._following or self._awaiting)
 
-    def _keeper_drives(self) -> bool:
-        return self._keeper is not None and self._driver == self._keeper.ident
+    def _in_keeper(self) -> bool:
+        return self._keeper is not None and self._keeper.ident == threading.get_ident()
 
     def _take_over(self) -> bool:
         now = time.monotonic()
@@ -362,54 +390,6 @@ class Driver:
         self._on_turn()
 
 
-class _Signals:
-    """Holds signals back while the main thread drives, and has them handled in the caller's frame instead.
-
-    A handler may raise (Ctrl-C, an alarm, Celery's soft time limit). Inside the loop that would end one of its tasks;
-    in the caller's frame it ends the caller's work, which is what it is for.
-    """
-
-    __slots__ = ("_handlers", "_held", "_loop")
-
-    def __init__(self, loop: _Loop) -> None:
-        self._loop = loop
-        self._handlers: dict[int, Any] = {}
-        self._held: list[tuple[int, FrameType | None]] = []
-
-    def __enter__(self) -> None:
-        # The C functions: those of the signal module make an enum of every number and handler, 1 us each.
-        found = {number: _signal.getsignal(number) for number in _SIGNALS}
-        self._handlers = {number: handler for number, handler in found.items() if callable(handler)}
-        try:
-            for number in self._handlers:
-                _signal.signal(number, self._hold)
-        except BaseException:  # one came just now
-            self._restore()
-            raise
-
-    def __exit__(self, *_: object) -> None:
-        self._restore()
-        while self._held:
-            number, frame = self._held.pop(0)
-            self._handlers[number](number, frame)
-
-    def _hold(self, number: int, frame: FrameType | None) -> None:
-        self._held.append((number, frame))
-        self._loop.call_soon_threadsafe(self._loop.stop)
-
-    def _restore(self) -> None:
-        raised: BaseException | None = None
-        for number, handler in self._handlers.items():
-            for _ in range(2):  # a handler that is in place again may be called, and raise, at once
-                try:
-                    _signal.signal(number, handler)
-                    break
-                except BaseException as error:  # noqa: BLE001 - raised below, when all are in place
-                    raised = error
-        if raised is not None:
-            raise raised
-
-
 def cut_off(fileno: int) -> None:
     """Put the null device in the place of an inherited descriptor.
 
@@ -418,7 +398,7 @@ def cut_off(fileno: int) -> None:
     with contextlib.suppress(OSError):
         null = os.open(os.devnull, os.O_RDWR)
         try:
-            os.dup2(null, fileno)
+            os.dup2(null, fileno, inheritable=False)
         finally:
             os.close(null)
 

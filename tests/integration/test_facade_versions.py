@@ -179,3 +179,27 @@ def test_what_is_written_here_nats_py_reads(nats_server, make_bucket):
     assert bucket.get("gone").value == 2
     with pytest.raises(WrongRevision):
         bucket.update("a", 4, second)
+
+
+def test_a_header_of_another_program_is_not_taken_for_the_servers_word(make_bucket, nats_server):
+    bucket = make_bucket(history=3, codec="text")
+
+    async def write() -> None:
+        client = await nats.connect(nats_server.url)
+        for number in range(3):
+            headers = {"Status": "404", "Description": "made up"}
+            await client.jetstream().publish(f"$KV.{bucket.name}.k", str(number).encode(), headers=headers)
+        await client.close()
+
+    asyncio.run(write())
+    bucket.put("other", "x")
+    assert bucket.get("k").value == "2"
+    assert bucket.get("k", revision=1).value == "0"
+    assert {key: entry.value for key, entry in bucket.get_many(["k", "other"]).items()} == {"k": "2", "other": "x"}
+    assert [entry.value for entry in bucket.history("k")] == ["0", "1", "2"]
+    assert sorted(bucket.keys()) == ["k", "other"]
+    seen = []
+    watch = bucket.watch(lambda entry: seen.append((entry.key, entry.value)))
+    watch.initialized.result(5)
+    watch.stop()
+    assert sorted(seen) == [("k", "2"), ("other", "x")]

@@ -46,7 +46,8 @@ def _too_large(what: str, bucket: str, key: str) -> OperationalError:
 
 
 def _wrong_revision(what: str, bucket: str, key: str) -> OperationalError:
-    message = f"{what[:1].upper()}{what[1:]} lost a race: the key is there, or has moved on. Nothing was written."
+    why = "the key is there already" if what.startswith("creating") else "the key is no longer at that revision"
+    message = f"{what[:1].upper()}{what[1:]} lost a race: {why}. Nothing was written."
     return WrongRevision(message, bucket=bucket, key=key)
 
 

@@ -6,21 +6,13 @@ Owns their states. Knows nothing of connecting: the client sends them and tells 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from django_natskv.exceptions import NotConnected, OperationTimedOut
+from django_natskv.kv._nats.messages import status_of
 
 if TYPE_CHECKING:
     from django_natskv.kv._nats.client import Client, Inbox
-
-
-class Reply(Protocol):
-    """A message from the server, as the verbs see it."""
-
-    data: bytes
-    headers: dict[str, str] | None
-    reply: str
-    subject: str
 
 
 class ConnectionLost(NotConnected):
@@ -84,7 +76,7 @@ class Exchange:
     def receive(self, message: Any) -> None:
         """Take a reply; called on the loop's thread, where nothing may escape (F8)."""
         self.replies.append(message)
-        if not self.many or (message.headers is not None and "Status" in message.headers):
+        if not self.many or status_of(message) is not None:
             self.finish()
 
     def finish(self, error: Exception | None = None) -> None:
@@ -132,7 +124,7 @@ class Pull(Exchange):
 
     def receive(self, message: Any) -> None:
         """Take a delivery or a status."""
-        status = message.headers.get("Status") if message.headers is not None else None
+        status = status_of(message)
         if status == "100":
             return
         self.replies.append(message)

@@ -12,7 +12,7 @@ from typing import Any
 from django_natskv.exceptions import OperationalError
 from django_natskv.kv._nats.client import Client, Inbox
 from django_natskv.kv._nats.exchange import Exchange
-from django_natskv.kv._nats.messages import Stored, from_delivery
+from django_natskv.kv._nats.messages import Stored, from_delivery, status_of
 
 BATCH = 1_000  # deliveries a pull asks for: bounded, so that a slow reader is never cut off (F23)
 HEARTBEAT = 0.5  # seconds; the server says so when it has nothing to say
@@ -117,7 +117,7 @@ class _Pull(Exchange):
 
     def receive(self, message: Any) -> None:
         """Take a delivery, a heartbeat or the end of the pull."""
-        status = message.headers.get("Status") if message.headers is not None else None
+        status = status_of(message)
         if status is None:
             self.flow.hear(message)
             self.count += 1

@@ -10,9 +10,8 @@ import math
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
-from django_natskv.kv._nats.exchange import Reply
 from django_natskv.kv.entries import Operation
 
 OPERATION = "KV-Operation"
@@ -23,6 +22,15 @@ _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6,
 _PART = re.compile(r"([0-9.]+)(h|ms|m|s|us|µs|ns)")
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?(?:h|ms|m|s|us|µs|ns))+")
 _NO_HEADERS: dict[str, str] = {}
+
+
+class Reply(Protocol):
+    """A message from the server, as the verbs see it."""
+
+    data: bytes
+    headers: dict[str, str] | None
+    reply: str
+    subject: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +114,14 @@ def parse_ttl(given: str) -> int:
     if not _DURATION.fullmatch(given):
         return 0  # "never", or what the server would have refused
     return math.ceil(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(given)))
+
+
+def status_of(message: Reply) -> str | None:
+    """Return the status that a message is, or None for one that was stored, whatever headers it was stored with."""
+    headers = message.headers
+    if headers is None or "Nats-Sequence" in headers or message.reply.startswith("$JS.ACK."):
+        return None  # a direct read, or a delivery: in a cluster a status may come with a reply address too
+    return headers.get("Status")
 
 
 def parse_headers(block: bytes) -> dict[str, str] | None:

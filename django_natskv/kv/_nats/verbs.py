@@ -20,7 +20,7 @@ from django_natskv.kv._nats.client import Client, Inbox
 from django_natskv.kv._nats.config import STREAM_PREFIX, BucketInfo
 from django_natskv.kv._nats.errors import CONSUMER_NOT_FOUND, NO_MESSAGE, NO_STORE, api_error, not_enabled
 from django_natskv.kv._nats.exchange import ConnectionLost, Exchange, Pause, Pull, Together, in_doubt
-from django_natskv.kv._nats.messages import Stored, from_direct, from_leader
+from django_natskv.kv._nats.messages import Stored, from_direct, from_leader, status_of
 from django_natskv.kv.driver import Operation
 
 MAX_MATCHES = 1024  # what one read of many keys may match (F18)
@@ -190,9 +190,9 @@ class Wire:
         if not self.is_direct(info):
             return (yield from self.last_of_leader(info.bucket, subject, what))
         reply = yield from self.read(f"{self._api}.DIRECT.GET.{STREAM_PREFIX}{info.bucket}.{subject}", b"", what)
-        headers = reply.headers
-        if headers is not None and "Status" in headers:
-            return (yield from self._no_direct(info.bucket, {"last_by_subj": subject}, headers["Status"], what))
+        status = status_of(reply)
+        if status is not None:
+            return (yield from self._no_direct(info.bucket, {"last_by_subj": subject}, status, what))
         if not self._is_own(info, reply):
             return (yield from self.last_of_leader(info.bucket, subject, what))
         return from_direct(reply)
@@ -207,9 +207,9 @@ class Wire:
             return (yield from self.by_leader(info.bucket, {"seq": revision}, what))
         payload = json.dumps({"seq": revision}).encode()
         reply = yield from self.read(f"{self._api}.DIRECT.GET.{STREAM_PREFIX}{info.bucket}", payload, what)
-        headers = reply.headers
-        if headers is not None and "Status" in headers:
-            return (yield from self._no_direct(info.bucket, {"seq": revision}, headers["Status"], what))
+        status = status_of(reply)
+        if status is not None:
+            return (yield from self._no_direct(info.bucket, {"seq": revision}, status, what))
         return from_direct(reply)  # a revision never changes, whoever gives it
 
     def _no_direct(self, bucket: str, query: dict[str, Any], status: str, what: str) -> Operation[Stored | None]:
@@ -235,7 +235,7 @@ class Wire:
         subject = f"{self._api}.DIRECT.GET.{STREAM_PREFIX}{info.bucket}"
         replies = yield from self.read(subject, json.dumps(query).encode(), what, many=True)
         *found, end = replies
-        status = end.headers["Status"]
+        status = status_of(end)
         if status == "404":
             return [], 0
         if status != "204":
@@ -243,7 +243,7 @@ class Wire:
                 yield from self.info(info.bucket)
             description = end.headers.get("Description", "no description")
             message = f"The server refused {what}: {description} (code {status})."
-            raise JetStreamApiError(message, code=int(status), description=description)
+            raise JetStreamApiError(message, code=int(status or 0), description=description)
         if found and not self._is_own(info, found[0]):
             return None
         return [from_direct(reply) for reply in found], int(end.headers.get("Nats-Num-Pending", 0))
@@ -321,7 +321,7 @@ class Wire:
 
 
 def answer_of(reply: Any, what: str, bucket: str) -> dict[str, Any]:
-    if reply.headers is not None and reply.headers.get("Status") == NO_RESPONDERS:
+    if status_of(reply) == NO_RESPONDERS:
         raise not_enabled()
     answer: dict[str, Any] = json.loads(reply.data)
     if "error" in answer:

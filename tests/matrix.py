@@ -19,6 +19,18 @@ from tests.fix_servers import CACHE, SERVER_VERSIONS
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.11", "3.12", "3.13")
 DJANGOS = ("5.2", "6.0", "6.1")
+# What the corners run: all that could depend on a version. The rest starts many processes and tells the same everywhere.
+CORNER_TESTS = (
+    "tests/unit",
+    *(
+        f"tests/integration/test_{name}.py"
+        for name in (
+            "facade_buckets", "facade_config", "facade_codecs", "facade_create", "facade_history", "facade_keys",
+            "facade_many", "facade_reading", "facade_writing", "connection_alias", "connection_callers",
+            "connection_library", "connection_login", "command_bucket", "example_views", "watch_delivery",
+        )
+    ),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,9 @@ def run(cell: Cell, interpreter: str, arguments: list[str]) -> bool:
 def main() -> int:
     """Run the cells, report at the end, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description="Run the tests on every combination.")
-    parser.add_argument("--corners", action="store_true", help="only the oldest and the newest, and no slow tests")
+    parser.add_argument(
+        "--corners", action="store_true", help="only the oldest and the newest, and what depends on versions"
+    )
     parser.add_argument("--python", action="append", choices=PYTHONS, help="only this one (may be repeated)")
     parser.add_argument("--django", action="append", choices=DJANGOS, help="only this one (may be repeated)")
     parser.add_argument("--server", action="append", choices=SERVER_VERSIONS, help="only this one (may be repeated)")
@@ -116,7 +130,9 @@ def main() -> int:
         and cell.django in (options.django or DJANGOS)
         and cell.server in (options.server or SERVER_VERSIONS)
     ]
-    arguments = ["-m", "not slow and not versions", *options.pytest] if options.corners else options.pytest
+    arguments = options.pytest
+    if options.corners:
+        arguments = ["-m", "not slow and not versions", *arguments, *CORNER_TESTS]
     interpreters = {python: find_python(python) for python in PYTHONS}
     results: dict[Cell, str] = {}
     for cell in cells:

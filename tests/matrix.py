@@ -19,7 +19,7 @@ from tests.fix_servers import CACHE, SERVER_VERSIONS
 ROOT = Path(__file__).resolve().parent.parent
 PYTHONS = ("3.11", "3.12", "3.13")
 DJANGOS = ("5.2", "6.0", "6.1")
-# What the corners run: all that could depend on a version. The rest starts many processes and tells the same everywhere.
+# What the corners run: all that could depend on a version. The rest tells the same everywhere.
 CORNER_TESTS = (
     "tests/unit",
     *(
@@ -113,9 +113,7 @@ def run(cell: Cell, interpreter: str, arguments: list[str]) -> bool:
 def main() -> int:
     """Run the cells, report at the end, and return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.matrix", description="Run the tests on every combination.")
-    parser.add_argument(
-        "--corners", action="store_true", help="only the oldest and the newest, and what depends on versions"
-    )
+    parser.add_argument("--corners", action="store_true", help="only the oldest and the newest")
     parser.add_argument("--python", action="append", choices=PYTHONS, help="only this one (may be repeated)")
     parser.add_argument("--django", action="append", choices=DJANGOS, help="only this one (may be repeated)")
     parser.add_argument("--server", action="append", choices=SERVER_VERSIONS, help="only this one (may be repeated)")

@@ -227,6 +227,26 @@ def test_a_watch_whose_loop_is_closed_ends(connect_kv: ConnectKV, bucket_name, c
     assert not complaints(caplog)
 
 
+def test_a_watch_whose_loop_is_closed_under_its_handler_ends(connect_kv: ConnectKV, bucket_name, caplog):
+    bucket = connect_kv().kv().create_bucket({"bucket": bucket_name, "storage": "memory"})
+    bucket.put("a", 1)
+    loop = asyncio.new_event_loop()
+    begun = asyncio.Event()
+    never: asyncio.Future[None] = loop.create_future()
+
+    def handler(_entry: kv.Entry) -> asyncio.Future[None]:
+        loop.call_soon_threadsafe(begun.set)
+        return never
+
+    async def begin() -> None:
+        await bucket.awatch(handler)
+        await begun.wait()
+
+    loop.run_until_complete(begin())
+    loop.close()
+    eventually(lambda: not threads(), 5, "nobody is left to be told")
+
+
 # --- errors ---
 
 

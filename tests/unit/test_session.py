@@ -210,3 +210,41 @@ async def test_a_look_at_an_expiry_that_was_too_early_is_repeated(monkeypatch):
     clock += 10
     await session._check_expiries()
     assert sink.forgotten == ["a"]
+
+
+class Answering(Session):
+    """A session whose requests are answered with what ``answer`` gives when it is called."""
+
+    def __init__(self, sink: Any, answer: Any) -> None:
+        core = FakeCore()
+        core.wire = core
+        super().__init__(core, None, [">"], sink, history=False)  # type: ignore[arg-type]
+        self.answer = answer
+
+    async def _ask(self, _operation: Any) -> Any:
+        return self.answer()
+
+
+async def test_what_is_read_again_counts_only_if_nothing_was_delivered_meanwhile(monkeypatch):
+    for verb in ("each_of_leader", "info"):
+        monkeypatch.setattr(FakeCore, verb, lambda *_: None, raising=False)
+    sink = FakeSink(stored("moved", 1), stored("gone", 2), stored("same", 3), stored("older", 5))
+
+    def answer() -> list[Stored | None]:
+        sink.apply(stored("moved", 9))
+        return [None, None, stored("same", 3), stored("older", 4)]
+
+    await Answering(sink, answer)._read_again(["moved", "gone", "same", "older"])
+    assert sink.forgotten == ["gone"]
+    assert [sink.revision(key) for key in ("moved", "gone", "same", "older")] == [9, None, 3, 4]
+
+
+async def test_a_server_that_does_not_say_what_time_it_is_is_believed_to_agree(monkeypatch):
+    monkeypatch.setattr(FakeCore, "info", lambda *_: None, raising=False)
+    session = Answering(FakeSink(), lambda: info(1, 1))
+    assert await session._look() == info(1, 1)
+    assert session._skew == timedelta()
+
+
+def test_a_session_may_end_before_it_began():
+    FakeSession([info(1, 1)], [set()])._end()

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django_natskv.exceptions import CodecError, InvalidTTL, OperationTimedOut, UsageError, WrongRevision
+from django_natskv.kv._interrupts import from_handler
 from django_natskv.kv._nats.client import Inbox
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.errors import wrong_revision
@@ -314,6 +315,8 @@ class Core:
         try:
             data: object = self.codec.encode(value)
         except Exception as error:
+            if from_handler(error):
+                raise  # a time limit is no fault of the value
             message = f"The value for {key!r} in bucket {self.name!r} cannot be encoded ({type(error).__name__})."
             raise CodecError(message, bucket=self.name, key=key) from error
         if not isinstance(data, bytes):
@@ -326,6 +329,8 @@ class Core:
         try:
             return self.codec.decode(data)
         except Exception as error:
+            if from_handler(error):
+                raise
             message = (
                 f"What is stored under {key!r} in bucket {self.name!r} cannot be decoded ({type(error).__name__})."
             )

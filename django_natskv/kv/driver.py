@@ -82,7 +82,7 @@ class _Waiter:
         self.drives = False
         self.follows = False
         self.roused = False  # a signal has come: leave, so that it can be handled
-        self.bell: queue.SimpleQueue[None] | None = None  # rung from a signal's handler too, which a lock would not allow
+        self.bell: queue.SimpleQueue[None] | None = None  # not a lock: a signal rings it too
 
 
 class Driver:

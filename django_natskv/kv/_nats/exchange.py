@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from django_natskv.exceptions import NotConnected, OperationTimedOut
+from django_natskv.exceptions import NotConnected, OperationalError, OperationTimedOut
 from django_natskv.kv._nats.messages import status_of
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ class Together:
 def _outcome(step: Any) -> Any:
     try:
         return step.result()
-    except Exception as error:  # noqa: BLE001 - handed to the operation, which decides
+    except OperationalError as error:
         return error
 
 

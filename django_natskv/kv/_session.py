@@ -37,6 +37,7 @@ EXPIRY_GRACE = 0.5  # seconds that a server may be late with an expiry (F14)
 MANY = 4_096  # keys gone at once from which a replay costs less than to ask for each
 _AT_ONCE = 256  # requests sent side by side
 _MOMENT = 0.02  # seconds
+_PER_KEY = 30e-6  # seconds that each key which a look had listed puts off the next: some 20 times what it cost
 _NS = 1_000_000_000
 
 
@@ -99,6 +100,7 @@ class Session:
         self._absent = False
         self._consumers: set[str] = set()  # those that the server may still have
         self._seen: BucketInfo  # the bucket as it was when last looked at
+        self._listed = 0  # keys, since the last look began
         self._clean: tuple[int, ...] = ()  # its counters when last nothing was amiss
         self._overdue: tuple[int, int] = (0, 0)  # the newest delivery, and a revision that should have followed
 
@@ -254,7 +256,9 @@ class Session:
 
     async def _there(self) -> set[str]:
         """Return the subjects of all keys that are in the bucket now."""
-        return await self._ask(self._core.wire.subjects_under(self._seen, self._filters, self._what))
+        there = await self._ask(self._core.wire.subjects_under(self._seen, self._filters, self._what))
+        self._listed = len(there)
+        return there
 
     # --- afterwards ---
 
@@ -270,10 +274,10 @@ class Session:
                 self._take(await flow.next(self._patience(audit)))
             await self._check_expiries()
             if not busy and time.monotonic() >= audit:
-                begun = time.monotonic()
+                self._listed = 0
                 await self._audit(flow)
-                # A look that takes long is taken less often.
-                audit = time.monotonic() + max(AUDIT, 20 * (time.monotonic() - begun)) * random.uniform(0.8, 1)  # noqa: S311
+                # Not by the time that it took: a server that hung for a second would not be looked at for long.
+                audit = time.monotonic() + max(AUDIT, self._listed * _PER_KEY) * random.uniform(0.8, 1)  # noqa: S311
 
     def _patience(self, audit: float) -> float:
         expiry = self._expiries.next()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +15,7 @@ from django_natskv.kv.watch import _Teller
 from tests.chaos.writers import Overwriter
 from tests.fix_facade import ConnectKV
 from tests.fix_waiting import eventually
-from tests.integration.watching import Stopwatch, Told, complaints, held, ready
+from tests.integration.watching import Stopwatch, Told, complaints, held, purge, ready
 
 
 @pytest.fixture
@@ -106,6 +107,26 @@ def test_a_key_that_was_passed_over_is_noticed(bucket, monkeypatch, caplog):
     monkeypatch.setattr(_Teller, "apply", whole)
     same(told, bucket, 6)
     assert "passed over" in complaints(caplog)[0]
+
+
+def test_a_look_that_was_held_up_does_not_put_off_the_next(bucket, connect_kv, monkeypatch):
+    monkeypatch.setattr(_session, "AUDIT", 0.2)
+    bucket.put("a", 1)
+    told = begin(bucket)
+    whole = _session.Session._look
+    held_up: list[int] = []
+
+    async def look(self: Any) -> Any:
+        if not held_up:
+            held_up.append(1)
+            await asyncio.sleep(1)  # as a server that is frozen for a moment
+            held_up.append(2)
+        return await whole(self)
+
+    monkeypatch.setattr(_session.Session, "_look", look)
+    eventually(lambda: len(held_up) == 2)
+    purge(connect_kv(), bucket.name, "a")
+    eventually(lambda: not told.held, 3)
 
 
 def test_other_keys_that_change_are_no_loss_to_a_narrowed_watch(bucket, monkeypatch, caplog):

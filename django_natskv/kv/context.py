@@ -126,7 +126,7 @@ class KVContext:
 
     def _update(self, config: Config) -> Operation[BucketStatus]:
         checked = BucketConfig.parse(config)
-        info = yield from self._wire.info(checked.bucket)
+        info = yield from self._wire.info(checked.bucket, f"updating the bucket {checked.bucket!r}")
         info = yield from self._wire.update_bucket(checked.bucket, updated(info.config, checked))
         _compare(changes(checked), info)
         return (yield from self._status_of(info))
@@ -150,7 +150,8 @@ class KVContext:
 
     def _status(self, name: str) -> Operation[BucketStatus]:
         check_name(name)
-        return (yield from self._status_of((yield from self._wire.info(name))))
+        info = yield from self._wire.info(name, f"reading the status of bucket {name!r}")
+        return (yield from self._status_of(info))
 
     def _status_of(self, info: BucketInfo) -> Operation[BucketStatus]:
         live = 0

@@ -34,6 +34,43 @@ def test_what_is_not_there_is_not_found(context, bucket_name, operation):
     assert bucket_name in str(caught.value)
 
 
+OPERATIONS = {
+    "putting 'a'": lambda bucket: bucket.put("a", 1),
+    "creating 'a'": lambda bucket: bucket.create("a", 1),
+    "updating 'a'": lambda bucket: bucket.update("a", 1, 1),
+    "deleting 'a'": lambda bucket: bucket.delete("a"),
+    "purging 'a'": lambda bucket: bucket.purge("a"),
+    "reading 'a'": lambda bucket: bucket.get("a"),
+    "reading the history of 'a'": lambda bucket: bucket.history("a"),
+    "reading 2 keys": lambda bucket: bucket.get_many(["a", "b"]),
+    "listing the keys": lambda bucket: bucket.keys(),
+}
+
+
+@pytest.mark.parametrize("tried", OPERATIONS)
+def test_what_was_tried_is_told_when_the_bucket_is_gone(make_bucket, context, tried):
+    bucket = make_bucket()
+    context.delete_bucket(bucket.name)
+    with pytest.raises(BucketNotFound, match=tried) as caught:
+        OPERATIONS[tried](bucket)
+    assert "opening" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("operation", "tried"),
+    [
+        ("open_bucket", "opening"),
+        ("bucket_status", "reading the status"),
+        ("delete_bucket", "deleting"),
+        ("update_bucket", "updating"),
+    ],
+)
+def test_what_was_tried_on_a_bucket_is_told(context, bucket_name, operation, tried):
+    argument = {"bucket": bucket_name, "history": 2} if operation == "update_bucket" else bucket_name
+    with pytest.raises(BucketNotFound, match=tried):
+        getattr(context, operation)(argument)
+
+
 def test_the_same_configuration_twice_is_the_same_bucket(make_bucket, context):
     bucket = make_bucket(history=3)
     bucket.put("a", 1)
@@ -228,9 +265,7 @@ def test_replicas_need_a_cluster(context, bucket_name):
     assert bucket_name not in context.bucket_names()
 
 
-@pytest.mark.parametrize(
-    "option", [{"ttl_ms": 1}, {"limit_marker_ttl_ms": 1}, {"description": "x" * 5_000}], ids=["ttl", "marker", "text"]
-)
+@pytest.mark.parametrize("option", [{"ttl_ms": 1}, {"description": "x" * 5_000}], ids=["ttl", "text"])
 def test_what_only_the_server_knows_to_refuse_it_refuses(context, bucket_name, option):
     with pytest.raises(JetStreamApiError) as caught:
         context.create_bucket({"bucket": bucket_name, "storage": "memory", **option})

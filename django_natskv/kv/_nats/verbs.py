@@ -119,9 +119,10 @@ class Wire:
 
     # --- buckets ---
 
-    def info(self, bucket: str) -> Operation[BucketInfo]:
-        """Return what the server says of a bucket; ``BucketNotFound``."""
-        answer = yield from self.ask(f"STREAM.INFO.{STREAM_PREFIX}{bucket}", None, f"opening {bucket!r}", bucket)
+    def info(self, bucket: str, what: str = "") -> Operation[BucketInfo]:
+        """Return what the server says of a bucket; ``BucketNotFound``. ``what`` it is asked for, else to open it."""
+        what = what or f"opening the bucket {bucket!r}"
+        answer = yield from self.ask(f"STREAM.INFO.{STREAM_PREFIX}{bucket}", None, what, bucket)
         return BucketInfo.parse(answer)
 
     def create_bucket(self, bucket: str, stream: dict[str, Any]) -> Operation[BucketInfo]:
@@ -240,7 +241,7 @@ class Wire:
             return [], 0
         if status != "204":
             if status == NO_RESPONDERS:
-                yield from self.info(info.bucket)
+                yield from self.info(info.bucket, what)
             description = end.headers.get("Description", "no description")
             message = f"The server refused {what}: {description} (code {status})."
             raise JetStreamApiError(message, code=int(status or 0), description=description)

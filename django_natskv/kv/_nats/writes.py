@@ -83,7 +83,7 @@ class Writer:
             if status_of(reply) != NO_RESPONDERS:
                 break
             # Nobody took it: there is no bucket, or it has no leader for now. Nothing was written (F20).
-            yield from self._wire.info(info.origin)
+            yield from self._wire.info(info.origin, what)
             yield Pause(self._wire.client, _LEADERLESS_PAUSE, what)
         answer = json.loads(reply.data)
         if "error" in answer:

@@ -65,6 +65,7 @@ def test_a_write_that_is_not_permitted_names_the_permission_and_hinders_nothing_
             assert seconds < FAST
             assert (error.action, error.subject) == ("publish", "$KV.Config.Secret.Key")
             assert "$KV.Config.Secret.Key" in str(error)
+            assert "putting 'Secret.Key' in bucket 'Config'" in str(error)
             assert "v4lue" not in str(error)
         stop.set()
         for one in working:
@@ -87,6 +88,17 @@ def test_a_read_that_is_not_permitted(connect: Connect, make_server: MakeServer)
     assert seconds < FAST
     assert error.subject == "$JS.API.DIRECT.GET.KV_b.$KV.b.Hidden"
     assert bucket.get("hidden") is None
+
+
+def test_a_permission_that_is_missing_is_named_so_that_granting_it_helps(
+    connect: Connect, make_server: MakeServer
+) -> None:
+    server = make_server(config=users('publish: { deny: "$JS.API.CONSUMER.>" }'))
+    bucket = connect(server.url, USER="app", PASSWORD="p").kv().create_bucket({"bucket": "b"})
+    _, error = timed(bucket.keys)
+    # The name at the end is another one the next time.
+    assert error.subject == "$JS.API.CONSUMER.CREATE.KV_b.*"
+    assert "listing the keys of bucket 'b'" in str(error)
 
 
 def test_no_permission_for_jetstream_at_all(connect: Connect, make_server: MakeServer) -> None:

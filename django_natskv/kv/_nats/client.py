@@ -44,6 +44,8 @@ PATIENCE = 0.5  # seconds that a request which may be repeated waits for a lost 
 HEAD_START = 0.3  # seconds that one server has to answer before the next one is tried beside it
 HEADROOM = 512  # bytes of a message that are neither value nor header, with room to spare
 
+_ANSWERS = "answers to requests"  # what is refused to who may not subscribe
+
 Listener = Callable[[str, OperationalError | None], None]
 
 
@@ -209,6 +211,11 @@ class Client:
             raise NotConnected(message)
         return self._dialled.client
 
+    @property
+    def _inboxes(self) -> str:
+        """The subjects of all addresses that answers may come to: what a user must be allowed to hear."""
+        return f"{self.settings.inbox_prefix or '_INBOX'}.>"
+
     def new_inbox(self) -> str:
         """Return a new reply address under the configured prefix."""
         return f"{self._prefix.rpartition('.')[0].rpartition('.')[0]}.{secrets.token_hex(8)}"
@@ -359,7 +366,7 @@ class Client:
                 message = f"The server did not answer after connecting: {str(error) or type(error).__name__}."
                 raise ConnectFailed(message) from None
         if dialled.violations:
-            raise refused(dialled.violations[0], f"{settings.inbox_prefix or '_INBOX'}.>")
+            raise refused(dialled.violations[0], self._inboxes, _ANSWERS)
         return f"{root}."
 
     async def _back_off(self, failures: int) -> None:
@@ -398,10 +405,11 @@ class Client:
         matching = [exchange for exchange in self._in_flight.values() if exchange.needs(action).lower() == subject]
         for exchange in matching:
             self._in_flight.pop(exchange.token, None)
-            exchange.finish(refused(violation, exchange.needs(action)))
+            missing = exchange.subject if action == "publish" else self._inboxes
+            exchange.finish(refused(violation, missing, exchange.what))
         if action == "subscription" and self._prefix.lower().startswith(subject.removesuffix("*")) and not lost.done():
             # The permission to hear replies was taken away: nothing can be answered on this connection any more.
-            lost.set_result(refused(violation, f"{self._prefix}*"))
+            lost.set_result(refused(violation, self._inboxes, _ANSWERS))
         elif not matching:
             logger.warning("The server refused to %s %s", action, subject)
 

@@ -26,6 +26,8 @@ PING_INTERVAL = 1  # seconds; with two pings outstanding a half-open line is not
 CLOSE_TIMEOUT = 0.1  # seconds that a client gets to close in order; the end of the process waits for it
 
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription)\b.*? (?:to|of) "([^"]*)"')
+# Names of our own consumers are random: the permission is for any.
+_MADE_UP = re.compile(r"(?<=\.)natskv-[0-9a-f]{16}\Z")
 _AUTH = ("authorization violation", "authentication", "user jwt", "nonce", "authorization timeout")
 
 OnError = Callable[[Exception], Awaitable[None]]
@@ -270,8 +272,10 @@ def _tls_advice(cause: BaseException, tls: TLSSettings | None, info: Mapping[str
     return " It may be waiting for the TLS handshake: HANDSHAKE_FIRST."
 
 
-def refused(violation: tuple[str, str], subject: str) -> PermissionsViolation:
+def refused(violation: tuple[str, str], subject: str, what: str) -> PermissionsViolation:
     """Return the error for a violation: what was refused, and the permission that is missing."""
     action = "subscribe" if violation[0] == "subscription" else "publish"
-    message = f'The server refused this user: grant the permission to {action} to "{subject}".'
+    if ".CONSUMER." in subject:
+        subject = _MADE_UP.sub("*", subject)
+    message = f'The server refused {what}: grant this user the permission to {action} to "{subject}".'
     return PermissionsViolation(message, action=action, subject=subject)

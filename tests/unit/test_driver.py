@@ -1,0 +1,413 @@
+"""The event loop and who drives it: steps that answer themselves, so that nothing but the hand-over can fail."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import pytest
+
+from django_natskv.exceptions import NotConnected, UsageError
+from django_natskv.kv.driver import Driver, Operation, Runner
+from tests.fix_waiting import aeventually, eventually
+
+LONG = 600.0  # seconds: a wait that is not ended by what it waits for fails by the time limit of tests
+Make = Callable[..., Runner]
+
+_numbers = itertools.count(1)
+
+
+class Echo:
+    """A step that is answered on the loop, ``delay`` seconds after it began; never with a delay of None."""
+
+    renews = False
+    deadline = 0.0
+
+    def __init__(self, driver: Driver, value: Any, delay: float | None = 0.0) -> None:
+        self.driver, self.value, self.delay = driver, value, delay
+        self.answered_by: int | None = None
+        self.abandoned = False
+        self.error: Exception | None = None
+
+    def begin(self, done: Callable[[], None]) -> None:
+        self.done = done
+        self.driver.post(self._begun)
+
+    def _begun(self) -> None:
+        if self.delay:
+            asyncio.get_running_loop().call_later(self.delay, self.answer)
+        elif self.delay is not None:
+            self.answer()
+
+    def answer(self, error: Exception | None = None) -> None:
+        self.answered_by = threading.get_ident()
+        self.error = error
+        self.done()
+
+    def result(self) -> Any:
+        if self.error is not None:
+            raise self.error
+        if self.answered_by is None:
+            raise NotConnected
+        return self.value
+
+    def abandon(self) -> None:
+        self.abandoned = True
+
+
+def wait_for(step: Any) -> Operation[Any]:
+    return (yield step)
+
+
+def echo(runner: Runner, value: Any, delay: float | None = 0.0) -> Operation[Any]:
+    return wait_for(Echo(runner.driver, value, delay))
+
+
+async def nothing() -> None:
+    """What there is to close."""
+
+
+@pytest.fixture
+def make() -> Iterator[Make]:
+    """Make a driver with a runner of operations; afterwards nothing waits and no thread is left."""
+    made: list[Driver] = []
+
+    def make(timeout: float = LONG, interrupted: Callable[[], Any] = int) -> Runner:
+        name = f"driver-{next(_numbers)}"
+        made.append(Driver(name, on_fork=int, on_interrupt=interrupted, on_turn=lambda: None))
+        return Runner(made[-1], timeout)
+
+    yield make
+    for driver in made:
+        eventually(lambda driver=driver: (driver._following, driver._awaiting) == (0, 0))  # type: ignore[misc]
+        driver.stop(nothing)
+        eventually(lambda driver=driver: not threads(driver))  # type: ignore[misc]
+
+
+@pytest.fixture
+def runner(make: Make) -> Runner:
+    return make()
+
+
+def threads(driver: Driver) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == driver.name]
+
+
+def together(*work: Callable[[], None]) -> None:
+    """Do all of it, each in a thread of its own; raise what one of them raised."""
+    errors: list[BaseException] = []
+
+    def guarded(one: Callable[[], None]) -> None:
+        try:
+            one()
+        except BaseException as error:
+            errors.append(error)
+
+    crew = [threading.Thread(target=guarded, args=(one,), daemon=True) for one in work]
+    for thread in crew:
+        thread.start()
+    for thread in crew:
+        thread.join(50)
+        assert not thread.is_alive()
+    if errors:
+        raise errors[0]
+
+
+def driving(runner: Runner) -> None:
+    """Return when the calls of this thread are answered by itself."""
+
+    def own() -> bool:
+        step = Echo(runner.driver, None)
+        runner.call(wait_for(step))
+        return step.answered_by == threading.get_ident()
+
+    eventually(own)
+
+
+# ---------------------------------------------------------------------- who drives
+
+
+def test_a_thread_that_calls_often_drives_itself(runner: Runner) -> None:
+    driving(runner)
+    assert runner.driver._driver is None  # and lets go
+
+
+def test_after_a_rest_the_keeper_drives(runner: Runner) -> None:
+    for number in range(5):
+        assert runner.call(echo(runner, number)) == number
+        eventually(lambda: runner.driver._in_keeper() or runner.driver._driver == threads(runner.driver)[0].ident)
+    step = Echo(runner.driver, "first")
+    assert runner.call(wait_for(step)) == "first"
+    driving(runner)
+
+
+def test_many_threads_get_their_own_answers(runner: Runner) -> None:
+    def work(seed: int) -> None:
+        chance = random.Random(seed)
+        for number in range(150):
+            value = (seed, number)
+            assert runner.call(echo(runner, value, chance.choice((0, 0, 0.0001, 0.002)))) == value
+
+    together(*(lambda seed=seed: work(seed) for seed in range(16)))
+    driving(runner)
+
+
+def test_threads_and_event_loops_get_their_own_answers(runner: Runner) -> None:
+    def blocking(seed: int) -> None:
+        chance = random.Random(seed)
+        for number in range(150):
+            assert runner.call(echo(runner, (seed, number), chance.choice((0, 0.001)))) == (seed, number)
+
+    async def awaiting(seed: int) -> None:
+        async def one(number: int) -> None:
+            assert await runner.acall(echo(runner, (seed, number), 0.001 * (number % 2))) == (seed, number)
+
+        for number in range(0, 150, 5):
+            await asyncio.gather(*map(one, range(number, number + 5)))
+
+    together(
+        *(lambda seed=seed: blocking(seed) for seed in range(4)),
+        *(lambda seed=seed: asyncio.run(awaiting(seed)) for seed in range(4, 7)),
+    )
+    driving(runner)
+
+
+async def test_a_blocking_call_beside_a_running_event_loop_is_served(runner: Runner) -> None:
+    for number in range(100):
+        assert runner.call(echo(runner, number)) == number
+        assert await runner.acall(echo(runner, -number)) == -number
+
+
+def test_a_step_that_ends_on_another_drivers_loop_wakes_the_one_who_drives(make: Make) -> None:
+    """As the first watch of a connection does. This loop has nothing else that would wake it."""
+    runner, other = make(), make()
+    woken = 0
+    while woken < 20:
+        driving(runner)
+        step = Echo(other.driver, "there")
+        begin = step.begin
+        drove: list[bool] = []
+
+        def noted(done: Callable[[], None], begin: Any = begin, drove: list[bool] = drove) -> None:
+            drove.append(runner.driver._driver == threading.get_ident())
+            begin(done)
+
+        step.begin = noted  # type: ignore[method-assign]
+        assert runner.call(wait_for(step)) == "there"
+        woken += drove == [True]
+
+
+def test_a_step_that_is_over_as_soon_as_it_begins_is_not_waited_for(runner: Runner) -> None:
+    for _ in range(50):
+        step = Echo(runner.driver, 1)
+
+        def over(done: Callable[[], None], step: Echo = step) -> None:
+            step.answered_by = 1
+            done()
+
+        step.begin = over  # type: ignore[method-assign]
+        assert runner.call(wait_for(step)) == 1
+    assert runner.call(echo(runner, 2)) == 2
+
+
+def test_what_is_posted_while_nobody_drives_is_done(runner: Runner) -> None:
+    for _ in range(50):
+        driving(runner)
+        assert runner.driver._driver is None
+        done = threading.Event()
+        runner.driver.post(done.set)
+        assert done.wait(20)
+
+
+def test_what_is_posted_from_everywhere_is_done_once_and_in_order(runner: Runner) -> None:
+    got: dict[int, list[int]] = {seed: [] for seed in range(6)}
+
+    def post(seed: int) -> None:
+        for number in range(500):
+            runner.driver.post(lambda number=number: got[seed].append(number))  # type: ignore[misc]
+            if number % 50 == 0:
+                runner.call(echo(runner, None))
+
+    together(*(lambda seed=seed: post(seed) for seed in got))
+    eventually(lambda: all(numbers == list(range(500)) for numbers in got.values()))
+
+
+def test_what_is_mentioned_starts_nothing(runner: Runner) -> None:
+    mentioned = threading.Event()
+    runner.driver.mention(mentioned.set)
+    assert threads(runner.driver) == []
+    runner.call(echo(runner, None))
+    runner.driver.mention(mentioned.set)
+    assert mentioned.wait(20)
+
+
+# ---------------------------------------------------------------------- time and faults
+
+
+@pytest.mark.parametrize("beside", [0, 3])
+def test_a_step_that_never_ends_is_left_at_its_deadline(make: Make, beside: int) -> None:
+    runner = make(timeout=0.1)
+
+    def give_up() -> None:
+        step = Echo(runner.driver, None, None)
+        with pytest.raises(NotConnected):
+            runner.call(wait_for(step))
+        assert time.monotonic() >= step.deadline
+
+    together(*[give_up] * (1 + beside))
+    give_up()
+
+
+async def test_an_await_of_what_never_ends_is_left_at_its_deadline(make: Make) -> None:
+    runner = make(timeout=0.1)
+    with pytest.raises(NotConnected):
+        await runner.acall(echo(runner, None, None))
+
+
+async def test_a_cancelled_await_abandons_its_step(runner: Runner) -> None:
+    step = Echo(runner.driver, None, None)
+    task = asyncio.create_task(runner.acall(wait_for(step)))
+    await aeventually(lambda: runner.driver._awaiting == 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert step.abandoned
+
+
+def test_a_step_that_cannot_begin_leaves_the_loop_free(runner: Runner) -> None:
+    step = Echo(runner.driver, None)
+    step.begin = lambda _: 1 / 0  # type: ignore[assignment, method-assign]
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            runner.call(wait_for(step))
+        assert runner.call(echo(runner, 1)) == 1
+    assert step.abandoned
+
+
+def test_an_error_of_a_step_is_thrown_into_its_operation(runner: Runner) -> None:
+    step = Echo(runner.driver, None, None)
+
+    def operation() -> Generator[Any, Any, str]:
+        runner.driver.post(lambda: step.answer(NotConnected("gone")))
+        try:
+            yield step
+        except NotConnected as error:
+            yield Echo(runner.driver, None)
+            return str(error)
+        raise AssertionError
+
+    assert runner.call(operation()) == "gone"
+
+
+def test_a_call_from_the_loop_itself_is_refused(runner: Runner) -> None:
+    caught: list[UsageError] = []
+
+    def call() -> None:
+        try:
+            runner.call(echo(runner, 1))
+        except UsageError as error:
+            caught.append(error)
+
+    runner.driver.post(call)
+    eventually(lambda: caught)
+
+
+def test_an_exception_that_breaks_into_the_loop_is_told_and_reaches_the_caller(make: Make) -> None:
+    """asyncio lets a SystemExit of a callback out of the loop, whoever drives it."""
+    told = threading.Event()
+    runner = make(interrupted=told.set)
+
+    def leave() -> None:
+        raise SystemExit
+
+    driving(runner)
+    step = Echo(runner.driver, None)
+    step.answer = leave  # type: ignore[assignment]
+    with pytest.raises(SystemExit):
+        runner.call(wait_for(step))
+    assert told.wait(20)
+    assert step.abandoned
+    assert runner.call(echo(runner, 1)) == 1
+
+
+# ---------------------------------------------------------------------- the end
+
+
+def test_those_who_wait_are_told_when_it_is_stopped_and_it_can_be_used_again(runner: Runner) -> None:
+    driver = runner.driver
+    steps = [Echo(driver, number, None) for number in range(6)]
+    ended: list[int] = []
+
+    def block(step: Echo) -> None:
+        with pytest.raises(NotConnected):
+            runner.call(wait_for(step))
+        ended.append(step.value)
+
+    async def closing() -> None:
+        for step in steps:
+            step.answer(NotConnected("closed"))
+
+    def stop() -> None:
+        eventually(lambda: driver._following + (driver._driver is not None) >= len(steps))
+        driver.stop(closing)
+
+    for _ in range(3):
+        ended.clear()
+        together(stop, *(lambda step=step: block(step) for step in steps))
+        assert sorted(ended) == list(range(6))
+        eventually(lambda: not threads(driver))
+        assert runner.call(echo(runner, "again")) == "again"
+        assert len(threads(driver)) == 1
+
+
+def test_a_call_while_another_thread_stops_it_is_answered(runner: Runner) -> None:
+    over = threading.Event()
+
+    def stop() -> None:
+        while not over.is_set():
+            runner.driver.stop(nothing)
+
+    def call() -> None:
+        try:
+            for number in range(400):
+                assert runner.call(echo(runner, number)) == number
+        finally:
+            over.set()
+
+    together(stop, call, call)
+
+
+def test_what_is_stopped_twice_or_was_never_begun_stays_stopped(runner: Runner) -> None:
+    runner.driver.stop(nothing)
+    runner.call(echo(runner, 1))
+    runner.driver.stop(nothing)
+    runner.driver.stop(nothing)
+    assert threads(runner.driver) == []
+
+
+def test_it_can_be_stopped_from_its_own_loop(runner: Runner) -> None:
+    runner.call(echo(runner, 1))
+    runner.driver.post(lambda: runner.driver.stop(nothing))
+    eventually(lambda: not threads(runner.driver))
+    assert runner.call(echo(runner, 2)) == 2
+
+
+def test_tasks_of_the_loop_are_cancelled_with_it(runner: Runner) -> None:
+    cancelled = threading.Event()
+
+    async def endless() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        cancelled.set()
+
+    tasks: list[Any] = []
+    runner.driver.post(lambda: tasks.append(asyncio.get_running_loop().create_task(endless())))
+    eventually(lambda: tasks)
+    runner.driver.stop(nothing)
+    assert cancelled.wait(20)

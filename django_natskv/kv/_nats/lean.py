@@ -53,4 +53,6 @@ class LeanClient(NatsClient):
         if sink is None:
             await super()._process_msg(sid, subject, reply, data, headers)
         else:
-            sink.set_result(Message(subject.decode(), reply.decode(), data, parse_headers(headers)))
+            # "replace": anybody may write under a key that is no text, and what raises here ends the read loop (F8).
+            name = subject.decode("utf-8", "replace")
+            sink.set_result(Message(name, reply.decode("utf-8", "replace"), data, parse_headers(headers)))

@@ -1,0 +1,193 @@
+"""The two hooks into nats-py: that it calls them, and that everything is right without them, only slower."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+import socket
+import threading
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from nats.aio.client import Client as NatsClient
+
+from django_natskv.kv._nats.client import Sink
+from django_natskv.kv._nats.lean import LeanClient, Message
+from tests.fix_connections import Connect
+from tests.fix_servers import NatsServer
+from tests.fix_waiting import aeventually, eventually
+
+HOOKS = ("_flush_pending", "_process_msg")
+
+
+@contextlib.asynccontextmanager
+async def connected(server: NatsServer) -> Any:
+    client = LeanClient()
+    await client.connect(server.url, allow_reconnect=False, pending_size=0)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch, name: str) -> list[str]:
+    calls: list[str] = []
+    hook = getattr(LeanClient, name)
+
+    async def counted(self: LeanClient, *given: Any, **options: Any) -> Any:
+        calls.append(name)
+        return await hook(self, *given, **options)
+
+    monkeypatch.setattr(LeanClient, name, counted)
+    return calls
+
+
+@pytest.mark.parametrize("name", HOOKS)
+def test_nats_py_has_what_is_hooked_with_these_arguments(name: str) -> None:
+    own, theirs = getattr(LeanClient, name), getattr(NatsClient, name, None)
+    assert theirs is not None, f"nats-py has no {name} any more: requests are slower, see docs/adr/0011"
+    assert inspect.iscoroutinefunction(theirs), f"nats-py's {name} is no coroutine any more"
+    names = list(inspect.signature(theirs).parameters)
+    assert names == list(inspect.signature(own).parameters), f"nats-py's {name} takes other arguments: {names}"
+
+
+@pytest.mark.parametrize("name", HOOKS)
+async def test_nats_py_calls_what_is_hooked(
+    nats_server: NatsServer, bucket_name: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    calls = count_calls(monkeypatch, name)
+    got: list[Any] = []
+    async with connected(nats_server) as client:
+        await client.subscribe(bucket_name, future=Sink(got.append))
+        await client.flush()
+        calls.clear()
+        client.corked = True
+        for _ in range(10):
+            await client.publish(bucket_name, b"x")
+        client.uncork()
+        await aeventually(lambda: len(got) == 10)
+    assert len(calls) >= 10, f"nats-py no longer calls {name} for each message: requests are slower, see docs/adr/0011"
+
+
+async def test_what_is_corked_waits_where_it_can_be_found_and_goes_out_in_one_write(
+    nats_server: NatsServer, bucket_name: str
+) -> None:
+    """``_pending``, ``_pending_data_size`` and ``_transport.writelines`` are what ``uncork`` leans on."""
+    got: list[Any] = []
+    async with connected(nats_server) as client:
+        await client.subscribe(bucket_name, future=Sink(got.append))
+        await client.flush()
+        written: list[list[bytes]] = []
+        transport: Any = client._transport
+        writelines = transport.writelines
+
+        def spied(data: list[bytes]) -> None:
+            written.append(list(data))
+            writelines(data)
+
+        transport.writelines = spied
+        client.corked = True
+        for _ in range(10):
+            await client.publish(bucket_name, b"x")
+        size = client._pending_data_size
+        assert size == sum(map(len, client._pending)) > 0, "nats-py keeps what is yet to be sent somewhere else"
+        assert client.pending_data_size == size
+        client.uncork()
+        assert (client._pending, client._pending_data_size, client.corked) == ([], 0, False)
+        await aeventually(lambda: len(got) == 10)
+        assert len(written) == 1
+        client.uncork()  # nothing to write
+        assert len(written) == 1
+
+
+async def test_uncorking_a_line_that_broke_does_not_raise(nats_server: NatsServer, bucket_name: str) -> None:
+    async with connected(nats_server) as client:
+        client.corked = True
+        await client.publish(bucket_name, b"x")
+
+        def broken(_: Any) -> None:
+            raise BrokenPipeError
+
+        client._transport.writelines = broken
+        client.uncork()
+        assert client._pending == []
+
+
+async def test_a_subscription_and_its_sink_can_be_found(nats_server: NatsServer, bucket_name: str) -> None:
+    got: list[Any] = []
+    async with connected(nats_server) as client:
+        sink: Any = Sink(got.append)
+        subscription = await client.subscribe(bucket_name, future=sink)
+        found = client._subs.get(subscription._id)
+        assert found is subscription, "nats-py no longer keeps subscriptions in _subs"
+        assert found._future is sink, "nats-py no longer keeps what future= was given in _future"
+        queued = await client.subscribe(f"{bucket_name}.queued")
+        assert queued._future is None
+        await client.publish(bucket_name, b"data", headers={"Name": "value"})
+        await client.publish(f"{bucket_name}.queued", b"queued")
+        assert (await queued.next_msg(5)).data == b"queued"  # what has no sink is left to nats-py
+        await aeventually(lambda: got)
+        assert isinstance(got[0], Message)
+        assert (got[0].subject, got[0].data, got[0].headers) == (bucket_name, b"data", {"Name": "value"})
+
+
+@pytest.fixture(params=[HOOKS, HOOKS[:1], HOOKS[1:]], ids=["neither", "no flushing", "no delivering"])
+def unhooked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nats-py's own methods in the place of the hooks."""
+    for name in request.param:
+        monkeypatch.setattr(LeanClient, name, getattr(NatsClient, name))
+
+
+@pytest.mark.usefixtures("unhooked")
+def test_everything_is_right_without_the_hooks(connect: Connect, nats_server: NatsServer, bucket_name: str) -> None:
+    bucket = connect(nats_server.url).kv().create_bucket({"bucket": bucket_name, "history": 4})
+    keys = [f"key-{number}" for number in range(50)]
+
+    def work(own: list[str]) -> None:
+        for key in own:
+            bucket.put(key, [key])
+            assert bucket.get(key).value == [key]
+
+    crew = [threading.Thread(target=work, args=(keys[start::5],)) for start in range(5)]
+    for thread in crew:
+        thread.start()
+    for thread in crew:
+        thread.join(20)
+    assert sorted(bucket.keys()) == sorted(keys)
+    assert {key: entry.value for key, entry in bucket.get_many(keys).items()} == {key: [key] for key in keys}
+    bucket.delete("key-0")
+    assert [entry.value for entry in bucket.history("key-0")] == [["key-0"], None]
+    assert bucket.get("missing") is None
+
+    async def awaiting() -> None:
+        await asyncio.gather(*(bucket.aput(key, 2) for key in keys))
+        assert [entry.value for entry in await asyncio.gather(*map(bucket.aget, keys))] == [2] * len(keys)
+
+    asyncio.run(awaiting())
+    seen: dict[str, Any] = {}
+    bucket.watch(handler=lambda entry: seen.update({entry.key: entry.value}))  # ended with the connection
+    eventually(lambda: seen == dict.fromkeys(keys, 2))
+    bucket.put("key-1", 3)
+    eventually(lambda: seen["key-1"] == 3)
+
+
+def test_a_key_that_is_no_text_does_not_end_the_connection(
+    connect: Connect, nats_server: NatsServer, bucket_name: str
+) -> None:
+    """Anybody with a raw socket may write one."""
+    bucket = connect(nats_server.url).kv().create_bucket({"bucket": bucket_name})
+    bucket.put("key", 1)
+    address = urlsplit(nats_server.url)
+    with socket.create_connection((address.hostname, address.port)) as line:
+        line.sendall(b'CONNECT {"verbose":false}\r\nPUB $KV.' + bucket_name.encode() + b".\xff 1\r\n1\r\nPING\r\n")
+        with line.makefile("rb") as reader:
+            assert any(said == b"PONG\r\n" for said in reader)
+    eventually(lambda: len(bucket.keys()) == 2)
+    assert sorted(bucket.keys()) == ["key", "\ufffd"]
+    seen: list[str] = []
+    bucket.watch(handler=lambda entry: seen.append(entry.key))
+    eventually(lambda: sorted(seen) == ["key", "\ufffd"])
+    assert bucket.get("key").value == 1
+    assert bucket._core.wire.client.generation == 1

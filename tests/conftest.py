@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+
+# What a shell starts in the background ignores Ctrl-C, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 pytest_plugins = [
     "tests.fix_servers",
     "tests.fix_proxy",

@@ -15,4 +15,5 @@ pytest_plugins = [
     "tests.fix_embedded",
     "tests.fix_facade",
     "tests.fix_commands",
+    "tests.fix_driver",
 ]

@@ -4,131 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
+import os
 import random
+import signal
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
 
 from django_natskv.exceptions import NotConnected, UsageError
-from django_natskv.kv.driver import Driver, Operation, Runner
+from django_natskv.kv.driver import Runner
+from tests.fix_driver import Echo, Make, driving, echo, nothing, threads, together, wait_for
 from tests.fix_waiting import aeventually, eventually
-
-LONG = 600.0  # seconds: a wait that is not ended by what it waits for fails by the time limit of tests
-Make = Callable[..., Runner]
-
-_numbers = itertools.count(1)
-
-
-class Echo:
-    """A step that is answered on the loop, ``delay`` seconds after it began; never with a delay of None."""
-
-    renews = False
-    deadline = 0.0
-
-    def __init__(self, driver: Driver, value: Any, delay: float | None = 0.0) -> None:
-        self.driver, self.value, self.delay = driver, value, delay
-        self.answered_by: int | None = None
-        self.abandoned = False
-        self.error: Exception | None = None
-
-    def begin(self, done: Callable[[], None]) -> None:
-        self.done = done
-        self.driver.post(self._begun)
-
-    def _begun(self) -> None:
-        if self.delay:
-            asyncio.get_running_loop().call_later(self.delay, self.answer)
-        elif self.delay is not None:
-            self.answer()
-
-    def answer(self, error: Exception | None = None) -> None:
-        self.answered_by = threading.get_ident()
-        self.error = error
-        self.done()
-
-    def result(self) -> Any:
-        if self.error is not None:
-            raise self.error
-        if self.answered_by is None:
-            raise NotConnected
-        return self.value
-
-    def abandon(self) -> None:
-        self.abandoned = True
-
-
-def wait_for(step: Any) -> Operation[Any]:
-    return (yield step)
-
-
-def echo(runner: Runner, value: Any, delay: float | None = 0.0) -> Operation[Any]:
-    return wait_for(Echo(runner.driver, value, delay))
-
-
-async def nothing() -> None:
-    """What there is to close."""
-
-
-@pytest.fixture
-def make() -> Iterator[Make]:
-    """Make a driver with a runner of operations; afterwards nothing waits and no thread is left."""
-    made: list[Driver] = []
-
-    def make(timeout: float = LONG, interrupted: Callable[[], Any] = int) -> Runner:
-        name = f"driver-{next(_numbers)}"
-        made.append(Driver(name, on_fork=int, on_interrupt=interrupted, on_turn=lambda: None))
-        return Runner(made[-1], timeout)
-
-    yield make
-    for driver in made:
-        eventually(lambda driver=driver: (driver._following, driver._awaiting) == (0, 0))  # type: ignore[misc]
-        driver.stop(nothing)
-        eventually(lambda driver=driver: not threads(driver))  # type: ignore[misc]
-
-
-@pytest.fixture
-def runner(make: Make) -> Runner:
-    return make()
-
-
-def threads(driver: Driver) -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == driver.name]
-
-
-def together(*work: Callable[[], None]) -> None:
-    """Do all of it, each in a thread of its own; raise what one of them raised."""
-    errors: list[BaseException] = []
-
-    def guarded(one: Callable[[], None]) -> None:
-        try:
-            one()
-        except BaseException as error:
-            errors.append(error)
-
-    crew = [threading.Thread(target=guarded, args=(one,), daemon=True) for one in work]
-    for thread in crew:
-        thread.start()
-    for thread in crew:
-        thread.join(50)
-        assert not thread.is_alive()
-    if errors:
-        raise errors[0]
-
-
-def driving(runner: Runner) -> None:
-    """Return when the calls of this thread are answered by itself."""
-
-    def own() -> bool:
-        step = Echo(runner.driver, None)
-        runner.call(wait_for(step))
-        return step.answered_by == threading.get_ident()
-
-    eventually(own)
-
 
 # ---------------------------------------------------------------------- who drives
 
@@ -184,9 +73,9 @@ async def test_a_blocking_call_beside_a_running_event_loop_is_served(runner: Run
         assert await runner.acall(echo(runner, -number)) == -number
 
 
-def test_a_step_that_ends_on_another_drivers_loop_wakes_the_one_who_drives(make: Make) -> None:
+def test_a_step_that_ends_on_another_drivers_loop_wakes_the_one_who_drives(make_runner: Make) -> None:
     """As the first watch of a connection does. This loop has nothing else that would wake it."""
-    runner, other = make(), make()
+    runner, other = make_runner(), make_runner()
     woken = 0
     while woken < 20:
         driving(runner)
@@ -251,8 +140,8 @@ def test_what_is_mentioned_starts_nothing(runner: Runner) -> None:
 
 
 @pytest.mark.parametrize("beside", [0, 3])
-def test_a_step_that_never_ends_is_left_at_its_deadline(make: Make, beside: int) -> None:
-    runner = make(timeout=0.1)
+def test_a_step_that_never_ends_is_left_at_its_deadline(make_runner: Make, beside: int) -> None:
+    runner = make_runner(timeout=0.1)
 
     def give_up() -> None:
         step = Echo(runner.driver, None, None)
@@ -264,8 +153,8 @@ def test_a_step_that_never_ends_is_left_at_its_deadline(make: Make, beside: int)
     give_up()
 
 
-async def test_an_await_of_what_never_ends_is_left_at_its_deadline(make: Make) -> None:
-    runner = make(timeout=0.1)
+async def test_an_await_of_what_never_ends_is_left_at_its_deadline(make_runner: Make) -> None:
+    runner = make_runner(timeout=0.1)
     with pytest.raises(NotConnected):
         await runner.acall(echo(runner, None, None))
 
@@ -318,10 +207,10 @@ def test_a_call_from_the_loop_itself_is_refused(runner: Runner) -> None:
     eventually(lambda: caught)
 
 
-def test_an_exception_that_breaks_into_the_loop_is_told_and_reaches_the_caller(make: Make) -> None:
+def test_an_exception_that_breaks_into_the_loop_is_told_and_reaches_the_caller(make_runner: Make) -> None:
     """asyncio lets a SystemExit of a callback out of the loop, whoever drives it."""
     told = threading.Event()
-    runner = make(interrupted=told.set)
+    runner = make_runner(interrupted=told.set)
 
     def leave() -> None:
         raise SystemExit
@@ -334,6 +223,67 @@ def test_an_exception_that_breaks_into_the_loop_is_told_and_reaches_the_caller(m
     assert told.wait(20)
     assert step.abandoned
     assert runner.call(echo(runner, 1)) == 1
+
+
+class LateEcho(Echo):
+    """A step that ends just after it was found not to be over: its deadline is asked for then."""
+
+    @property
+    def deadline(self) -> float:
+        if self.roused:
+            self.roused = False
+            self.answer()
+        return self._deadline
+
+    @deadline.setter
+    def deadline(self, deadline: float) -> None:
+        self._deadline = deadline
+
+    roused = False
+
+
+def test_a_step_that_ends_between_a_signal_and_the_next_wait_is_not_waited_for(runner: Runner) -> None:
+    step = LateEcho(runner.driver, "late", None)
+
+    def note(*_: Any) -> None:
+        step.roused = True
+
+    before = signal.signal(signal.SIGUSR1, note)
+    try:
+        runner.driver.post(lambda: os.kill(os.getpid(), signal.SIGUSR1))
+        assert runner.call(wait_for(step)) == "late"
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_post_to_a_loop_that_has_just_been_closed_goes_to_the_next(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    driver = runner.driver
+    runner.call(echo(runner, 1))
+    closed = driver._loop
+    driver.stop(nothing)
+    found, real = [closed], driver._running_loop
+    monkeypatch.setattr(driver, "_running_loop", lambda: found.pop() if found else real())
+    done = threading.Event()
+    driver.post(done.set)
+    assert done.wait(20)
+
+
+def test_a_post_that_fails_does_not_keep_the_next_from_waking_the_loop(
+    runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError
+
+    runner.call(echo(runner, 1))
+    done = [threading.Event(), threading.Event()]
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.driver._loop, "call_soon_threadsafe", fail)
+        with pytest.raises(RuntimeError):
+            runner.driver.post(done[0].set)
+    runner.driver.post(done[1].set)
+    assert all(one.wait(20) for one in done)
 
 
 # ---------------------------------------------------------------------- the end

@@ -295,7 +295,10 @@ class Core:
 
     def covers_all(self, filters: list[str], info: BucketInfo) -> bool:
         """Tell whether ``filters`` let every key of the bucket pass, so that its own count of keys is theirs."""
-        return filters == [f"{self.prefix}>"] and not info.config.get("sources")
+        everything = [f"{self.prefix}>"]
+        # What another program made under a bucket's name may hold anything; a mirror says nothing of its own.
+        only_keys = info.config.get("subjects") in (None, everything)
+        return filters == everything and only_keys and not info.config.get("sources")
 
     # --- values ---
 

@@ -135,11 +135,22 @@ def test_what_is_no_bucket_is_not_listed(make_server, connect_kv, face):
     assert [status.bucket for status in context.list_buckets()] == ["mine"]
 
 
+def test_what_is_no_bucket_in_spite_of_its_name_hinders_no_listing(make_server, connect_kv, face):
+    server = make_server()
+    context = face.wrap(connect_kv(server)).kv()
+    context.create_bucket({"bucket": "a"}).put("k", 1)
+
+    asyncio.run(add_stream(server.url, "KV_odd"))
+    assert [(status.bucket, status.values) for status in context.list_buckets()] == [("a", 1), ("odd", 0)]
+    assert context.open_bucket("odd").keys() == []
+
+
 async def add_stream(url, name):
     import nats  # noqa: PLC0415 - what another program does
 
     client = await nats.connect(url)
     await client.jetstream().add_stream(name=name, subjects=[f"{name}.>"])
+    await client.jetstream().publish(f"{name}.one", b"1")
     await client.close()
 
 

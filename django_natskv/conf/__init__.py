@@ -82,8 +82,8 @@ def setting_problems() -> Iterator[Problem]:
                 "W001",
                 at(SETTING, alias, "SERVERS"),
                 'is "embedded" while DEBUG is off.',
-                "The embedded server is made for development: it has no authentication, no encryption and one copy of "
-                "the data. Give the URL of a real server.",
+                "The embedded server is made for development: it serves this machine only, without encryption and with "
+                "one copy of the data. Give the URL of a real server.",
                 blocks_use=False,
             )
 

@@ -205,6 +205,13 @@ def _text(key: str, value: object) -> str:
     return value
 
 
+def _some_text(key: str, value: object) -> str:
+    # An empty one the server takes in silence, and does nothing.
+    if not _text(key, value):
+        raise _wrong(key, "not empty", value)
+    return str(value)
+
+
 def _flag(key: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise _wrong(key, "True or False", value)
@@ -254,7 +261,7 @@ _INNER: dict[str, Any] = {
     "cluster": _text,
     "tags": _tags,
     "source": _text,
-    "destination": _text,
+    "destination": _some_text,
     "headers_only": _flag,
     "bucket": _inner_name,
     "domain": _text,

@@ -283,6 +283,7 @@ def test_a_configuration_is_a_mapping(nobody, config):
         ("placement", {"cluster": 1}),
         ("republish", "copy.>"),
         ("republish", {"destination": 1}),
+        ("republish", {"destination": ""}),
         ("republish", {"destination": "a", "headers_only": 1}),
         ("mirror", 7),
         ("sources", "one"),

@@ -116,14 +116,21 @@ def disjoint(patterns: Iterable[str]) -> tuple[str, ...]:
     in part are widened to one, so that the caller must hold what arrives against the patterns that were asked for.
     """
     result: list[str] = []
+    keys: dict[str, None] = {}
     for pattern in patterns:
+        if "*" not in pattern and ">" not in pattern:
+            keys[pattern] = None  # overlaps with no other key, and there may be thousands
+            continue
         wide = pattern
         # Widening can make a new overlap with one that was passed already, so begin again until nothing overlaps.
         while clash := next((other for other in result if overlaps(wide, other)), None):
             result.remove(clash)
             wide = _join(wide, clash)
         result.append(wide)
-    return tuple(result)
+    if result:
+        matches = matcher(result)
+        result.extend(key for key in keys if not matches(key))
+    return tuple(result or keys)
 
 
 def _join(one: str, other: str) -> str:

@@ -69,13 +69,19 @@ class Sink(Protocol):
         """Take that nothing more will come: the session was stopped, or its connection closed."""
 
 
+class Refused(Exception):  # noqa: N818 - not an error, but an answer
+    """The sink cannot take what is there: the session ends."""
+
+
 class Session:
     """Keeps a sink equal to a bucket, or to the part of it under ``patterns``, until it is stopped.
 
-    ``opened`` is told, before each ``replace``, when the bucket that was found was made.
+    ``opened`` is told, before each ``replace``, when the bucket that was found was made; ``looked`` each time what the
+    server says of it. ``arriving`` is told of each revision of a replay as it comes, the first of which is delivery 1;
+    it may raise ``Refused``, and so may the sink.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it is made of, and who is told what
         self,
         core: Core,
         runner: Runner,
@@ -84,12 +90,17 @@ class Session:
         *,
         history: bool,
         opened: Callable[[datetime], None] | None = None,
+        looked: Callable[[BucketInfo], None] | None = None,
+        arriving: Callable[[Stored], None] | None = None,
     ) -> None:
         self._core = core
         self._runner = runner
         self._filters = [core.prefix + pattern for pattern in disjoint(patterns)]
         self._sink = sink
         self._opened = opened
+        self._looked = looked
+        self._arriving = arriving
+        self._flow: Flow | None = None
         self._history = history
         self._what = f"watching bucket {core.name!r}"
         self._task: asyncio.Task[None] | None = None
@@ -103,6 +114,11 @@ class Session:
         self._listed = 0  # keys, since the last look began
         self._clean: tuple[int, ...] = ()  # its counters when last nothing was amiss
         self._overdue: tuple[int, int] = (0, 0)  # the newest delivery, and a revision that should have followed
+
+    @property
+    def heard(self) -> float:
+        """When the server gave its last sign of life, on the monotonic clock, or 0."""
+        return 0.0 if self._flow is None else self._flow.heard
 
     def start(self) -> None:
         """Begin, on the loop."""
@@ -142,6 +158,9 @@ class Session:
                     self._absent = True
                     self._replace([])
                 self._report(error)
+            except Refused:
+                self._stopped = True
+                return
             except Exception as error:  # noqa: BLE001 - whatever it is, the watch goes on
                 self._report(error)
             failures = 1 if time.monotonic() - begun > STEADY else failures + 1
@@ -176,13 +195,14 @@ class Session:
         self._drop_consumers()
         name = f"natskv-{secrets.token_hex(8)}"
         self._consumers.add(name)
-        flow = Flow(core.wire.client, core.wire.pull_subject(core.name, name))
+        flow = self._flow = Flow(core.wire.client, core.wire.pull_subject(core.name, name))
         try:
             made = await self._ask(core.wire.create_consumer(core.name, self._consumer(name), self._what))
             replay = await self._replay(info, flow, made.get("num_pending", 0))
             if self._opened is not None:
                 self._opened(info.created)
             self._replace(replay)
+            del replay  # it would be held as long as the watch goes on
             if self._reported:
                 self._reported.clear()
                 logger.info("The watch on bucket %s is complete again", core.name)
@@ -204,6 +224,8 @@ class Session:
         self._absent = False
         if info.asked is not None:
             self._skew = info.asked - datetime.now(UTC)
+        if self._looked is not None:
+            self._looked(info)
         return info
 
     def _consumer(self, name: str) -> dict[str, Any]:
@@ -229,6 +251,8 @@ class Session:
             # With nothing pending wait only a moment: a key may just be on its way to a new revision.
             news = await flow.next(HEARTBEAT if pending else _MOMENT)
             for stored in news:
+                if self._arriving is not None:
+                    self._arriving(stored)
                 latest[stored.subject] = stored
                 if self._history:
                     revisions.append(stored)

@@ -69,6 +69,11 @@ class Flow:
             raise Interrupted(message)
         return [self._in_order(from_delivery(message)) for message in messages]
 
+    @property
+    def heard(self) -> float:
+        """When the server gave its last sign of life, on the monotonic clock."""
+        return self._heard
+
     def hear(self, message: Any | None) -> None:
         """Take a delivery, or only a sign of life."""
         self._heard = asyncio.get_running_loop().time()

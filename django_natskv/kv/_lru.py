@@ -1,0 +1,176 @@
+"""The store of a local cache in mode "invalidate": what was read lately, until somebody changes it.
+
+Owns which read may be stored and how long it is trusted. Knows nothing of connections: it is told of reads, changes and
+interruptions.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, field
+
+from django_natskv.kv._kept import OVERHEAD, Keeper, weight
+from django_natskv.kv._nats.config import BucketInfo
+from django_natskv.kv.entries import Entry
+
+TRUST = 5.0  # seconds that a value is believed without proof that nothing has vanished from the bucket (F15)
+
+
+@dataclass(slots=True, eq=False)
+class Reading:
+    """A read on its way. ``passed`` is the newest revision of its key that went by meanwhile."""
+
+    key: str
+    epoch: int
+    begun: float
+    passed: int = 0
+
+
+@dataclass(slots=True)
+class Held:
+    """What was read of a key: an entry, or that there is none."""
+
+    entry: Entry | None
+    read: float  # when the read began, on the monotonic clock
+    size: int
+    used: bool = field(default=False)
+
+
+class Lru:
+    """At most ``most`` bytes of what was read, by key. Read without a lock; written under one.
+
+    Nothing is stored, and nothing held is found, unless the watch is on. A read that began before an interruption, or
+    during which its key moved on beyond what it found, is not stored.
+    """
+
+    def __init__(self, keeper: Keeper, most: int) -> None:
+        self._keeper = keeper
+        self._most = most
+        self._writing = threading.Lock()
+        self._held: dict[str, Held] = {}  # oldest first
+        self._readings: dict[str, list[Reading]] = {}
+        self._epoch = 0
+        self._on = False
+        self._counters: tuple[int, ...] = ()
+        self._quiet: tuple[float, float] = (0.0, 0.0)  # between these moments nothing changed and nothing vanished
+        self.bytes = 0
+        self.revision = 0
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    # --- readers, in any thread ---
+
+    def find(self, key: str, now: float) -> Held | None:
+        """Return what is held of ``key`` and still to be believed."""
+        held = self._held.get(key)
+        if held is None or not self._is_trusted(held, now):
+            return None
+        held.used = True
+        return held
+
+    def hand_out(self, held: Held) -> Entry | None:
+        """Return an entry of the reader's own, or None for what is absent or has expired."""
+        return self._keeper.hand_out(held.entry)
+
+    def items(self, now: float) -> dict[str, Entry]:
+        """Return the entries that are held and still to be believed."""
+        trusted = {key: held for key, held in self._held.copy().items() if self._is_trusted(held, now)}
+        found = {key: self._keeper.hand_out(held.entry) for key, held in trusted.items()}
+        return {key: entry for key, entry in found.items() if entry is not None}
+
+    def begin(self, key: str, now: float) -> Reading:
+        """Take that a read of ``key`` begins; ``end`` or ``give_up`` follows."""
+        with self._writing:
+            reading = Reading(key, self._epoch if self._on else -1, now)
+            self._readings.setdefault(key, []).append(reading)
+            return reading
+
+    def end(self, reading: Reading, entry: Entry | None) -> None:
+        """Take what was read, and keep it if nothing can have overtaken it."""
+        with self._writing:
+            self._let_go(reading)
+            overtaken = reading.passed > (entry.revision if entry is not None else 0)
+            if self._on and reading.epoch == self._epoch and not overtaken:
+                self._keep(reading, entry)
+
+    def give_up(self, reading: Reading) -> None:
+        """Take that a read has failed."""
+        with self._writing:
+            self._let_go(reading)
+
+    # --- the watch, on the loop; a process's own writes, in their threads ---
+
+    def changed(self, key: str, revision: int) -> None:
+        """Take that ``key`` has a new revision."""
+        with self._writing:
+            self.revision = max(self.revision, revision)
+            self._counters = ()
+            held = self._held.get(key)
+            if held is not None and (held.entry is None or held.entry.revision < revision):
+                self._drop(key)
+            for reading in self._readings.get(key, ()):
+                reading.passed = max(reading.passed, revision)
+
+    def switch(self, *, on: bool) -> None:
+        """Take that the watch is on from now, or was interrupted: nothing from before counts any more."""
+        with self._writing:
+            self._on = on
+            self._epoch += 1
+            self._held.clear()
+            self._counters, self._quiet = (), (0.0, 0.0)
+            self.bytes = 0
+
+    def looked(self, info: BucketInfo, asked: float) -> None:
+        """Take what the server says of the bucket, that was asked for at ``asked``: proof, if nothing has changed."""
+        lives_changed = self._keeper.learn(info)
+        counters = (info.last_revision, info.first_revision, info.subjects, info.bytes)
+        with self._writing:
+            before, self._counters = self._counters, counters
+            if lives_changed or (before and before[0] == counters[0] and before != counters):
+                # Something vanished and left no marker: a filtered purge, an expiry, an eviction (F15).
+                self._held.clear()
+                self.bytes = 0
+                self._epoch += 1
+            if before == counters:
+                self._quiet = (self._quiet[0], asked)
+            else:
+                self._quiet = (asked, asked)
+
+    # --- under the lock ---
+
+    def _is_trusted(self, held: Held, now: float) -> bool:
+        if now - held.read < TRUST:
+            return True
+        begun, proven = self._quiet
+        return begun <= held.read and now - proven < TRUST
+
+    def _keep(self, reading: Reading, entry: Entry | None) -> None:
+        key = reading.key
+        size = OVERHEAD + len(key) if entry is None else weight(entry)
+        self._drop(key)
+        if size > self._most:
+            return
+        self._held[key] = Held(entry, reading.begun, size)
+        self.bytes += size
+        while self.bytes > self._most:
+            oldest = next(iter(self._held))
+            held = self._held[oldest]
+            if held.used or oldest == key:
+                # Read since it came: it gets a second chance, at the end of the line.
+                held.used = False
+                del self._held[oldest]
+                self._held[oldest] = held
+            else:
+                self._drop(oldest)
+
+    def _drop(self, key: str) -> None:
+        held = self._held.pop(key, None)
+        if held is not None:
+            self.bytes -= held.size
+
+    def _let_go(self, reading: Reading) -> None:
+        readings = self._readings[reading.key]
+        readings.remove(reading)
+        if not readings:
+            del self._readings[reading.key]

@@ -1,0 +1,352 @@
+"""The store of a local cache in mode "mirror": every entry of a bucket, or of a part of it, in memory.
+
+Owns what a reader sees, and that a whole new state is swapped in at once. Knows nothing of connections: a session gives
+it revisions, a clock the time.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, KeysView, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django_natskv.exceptions import CodecError
+from django_natskv.kv._kept import OVERHEAD, Keeper, weight
+from django_natskv.kv._nats.config import BucketInfo
+from django_natskv.kv._nats.flow import Interrupted
+from django_natskv.kv._nats.messages import Stored
+from django_natskv.kv._session import Refused, breathe
+from django_natskv.kv.entries import Entry
+
+logger = logging.getLogger("django_natskv.local")
+
+MARKER = OVERHEAD // 2  # bytes that a key without a value is counted with
+OWN_FOR = 5.0  # seconds of a live copy after which a write that never came by it is forgotten
+BREATH = 256  # entries after which the interpreter lock is let go
+
+Changed = Callable[[str, Entry | None, Entry | None, int], None]
+Report = Callable[[Exception], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """A write of this process, shown to its readers until the watch has come by it."""
+
+    entry: Entry | None
+    revision: int
+    since: float  # on the monotonic clock
+
+
+class TooLarge(Refused):
+    """The bucket does not fit within the bound."""
+
+
+class Mirror:
+    """The entries of a bucket by key: written on the loop of the watch, one key is read from any thread without a lock.
+
+    ``wanted`` tells the keys that it keeps; ``changed`` is called with key, old entry, new entry and revision for each
+    change after the first state; ``report`` with the error of each value that does not decode; ``swapped`` with the new
+    entries before the changes that they are. Within one unbroken watch a key only gets newer; a new state replaces
+    everything. ``TooLarge`` when it would grow beyond ``most`` bytes.
+    """
+
+    def __init__(
+        self,
+        keeper: Keeper,
+        bucket: str,
+        wanted: Callable[[str], Any],
+        most: int,
+        *,
+        changed: Changed,
+        report: Report,
+        swapped: Callable[[dict[str, Entry]], None],
+    ) -> None:
+        self._keeper = keeper
+        self._bucket = bucket
+        self._wanted = wanted
+        self._most = most
+        self._changed = changed
+        self._report = report
+        self._swapped = swapped
+        self._writing = threading.Lock()  # between the loop, threads that write themselves and those that read all
+        self.entries: dict[str, Entry] = {}
+        self.own: dict[str, Own] = {}
+        self.undecodable: dict[str, int] = {}  # key -> revision
+        self.filled = False
+        self.revision = 0
+        self.bytes = 0
+        self.lag = 0
+        self._others: dict[str, int] = {}  # key -> revision of a marker, or of what is not kept as an entry
+        self._next: _Replay | None = None  # what a replay has brought so far
+        self._opened: float | None = None  # when the bucket was looked at before the replay that comes or came
+        self._following = False
+
+    # --- read, from any thread ---
+
+    def look_up(self, key: str) -> Entry | None:
+        """Return the entry of ``key``: this process's own write where that is newer, None for what has expired."""
+        # Each is looked at once, in this order: a write of ours is let go only after what replaces it can be seen, and
+        # a marker is noted before what it removes goes.
+        own = self.own.get(key)
+        other = self._others.get(key, 0) if own is not None else 0
+        entry = self.entries.get(key)
+        if own is not None and own.revision > max(other, entry.revision if entry is not None else 0):
+            entry = own.entry
+        return self._keeper.hand_out(entry)
+
+    def items(self) -> dict[str, Entry]:
+        """Return all entries of one moment, by key."""
+        entries = self._shown()
+        found = {key: self._keeper.hand_out(entry) for key, entry in entries.items()}
+        return {key: entry for key, entry in found.items() if entry is not None}
+
+    def keys(self) -> list[str]:
+        """Return the live keys of one moment."""
+        entries = self._shown()
+        return [key for key, entry in entries.items() if not self._keeper.has_expired(entry)]
+
+    def _shown(self) -> dict[str, Entry]:
+        with self._writing:  # or the writes of ours would be of another moment than the rest
+            entries = self.entries.copy()
+            for key, write in self.own.items():
+                if write.revision > (self._revision_of(key) or 0):
+                    entries.pop(key, None)
+                    if write.entry is not None:
+                        entries[key] = write.entry
+        return entries
+
+    # --- written by this process, in the thread that writes ---
+
+    def wrote(self, key: str, stored: Stored, now: float) -> None:
+        """Take an acknowledged write of this process."""
+        if not self._wanted(key):
+            return
+        try:
+            entry = self._keeper.entry(key, stored) if stored.is_live else None
+        except CodecError:
+            return  # the handle's codec and this one differ
+        with self._writing:
+            known = self.own.get(key)
+            newest = max(known.revision if known is not None else 0, self._revision_of(key) or 0)
+            if stored.revision > newest:
+                self.own[key] = Own(entry, stored.revision, now)
+
+    # --- the sink of a session, on the loop ---
+
+    def looked(self, info: BucketInfo, now: float) -> None:
+        """Take what the server says of the bucket."""
+        lives_changed = self._keeper.learn(info)
+        if not self._following:
+            # A later look, during the replay, would be too late: what was written since may still be on its way.
+            self._opened = now if self._opened is None else self._opened
+            return
+        with self._writing:
+            for key, write in list(self.own.items()):
+                if write.since < now - OWN_FOR:
+                    # Written and removed without a marker before the watch came by (F15).
+                    del self.own[key]
+        if lives_changed:
+            message = "The bucket's time to live was changed."
+            raise Interrupted(message)
+
+    def lost(self) -> None:
+        """Take that a new replay is to come."""
+        self._following, self._opened = False, None
+
+    def arriving(self, stored: Stored) -> None:
+        """Take a revision of a replay, aside."""
+        if self._next is None or stored.delivery == 1:
+            self._next = _Replay()
+        self.lag = stored.pending
+        self._place(stored, self._next)
+        self._bound(self._next.bytes)
+
+    def subjects(self) -> KeysView[str]:
+        """Return the subjects of all keys that are known, those of markers included."""
+        return _Subjects(self._keeper.core.prefix, self.entries, self._others)
+
+    def revision_of(self, subject: str) -> int | None:
+        """Return the newest known revision of a key."""
+        return self._revision_of(subject[len(self._keeper.core.prefix) :])
+
+    def replace(self, replay: Sequence[Stored]) -> None:
+        """Swap in a whole new state, and tell what it changes."""
+        came, self._next = self._next, None
+        if came is None or came.count != len(replay):
+            came = _Replay()
+            for stored in replay:
+                self._place(stored, came)
+                self._bound(came.bytes)
+        before, told = self.entries, self.filled
+        with self._writing:
+            self.entries, self._others = came.entries, came.others
+            self.undecodable, self.bytes, self.revision = came.undecodable, came.bytes, came.revision
+            self.filled = self._following = True
+            self._swapped(came.entries)
+            for key, own in list(self.own.items()):
+                if not self._outlives(key, own):
+                    del self.own[key]
+        self.lag = 0
+        if told:
+            self._tell_difference(before, came.entries)
+
+    def apply(self, stored: Stored) -> None:
+        """Take a new revision."""
+        key = self._keeper.core.key(stored)
+        with self._writing:
+            old = self.entries.get(key)
+            state = _Replay(self.entries, self._others, self.undecodable, self.bytes, self.revision)
+            self._place(stored, state)
+            self.bytes, self.revision = state.bytes, state.revision
+            self._confirm(key, stored.revision)
+            new = self.entries.get(key)
+        self.lag = max(0, stored.pending)
+        self._bound(self.bytes)
+        if new is not old:
+            self._changed(key, old, new, stored.revision)
+
+    def forget(self, gone: Stored) -> None:
+        """Take that nothing is kept of a key any more."""
+        key = self._keeper.core.key(gone)
+        with self._writing:
+            self._confirm(key, gone.revision)
+            old = self.entries.pop(key, None)
+            self.bytes -= weight(old) if old is not None else 0
+            if self._others.pop(key, None) is not None:
+                self.bytes -= MARKER + len(key)
+            self.undecodable.pop(key, None)
+        if old is not None:
+            self._changed(key, old, None, gone.revision)
+
+    def restore(self, entries: dict[str, Entry]) -> bool:
+        """Take entries that are older than what the server has, to begin with; tell whether they fit and are wanted."""
+        size = sum(map(weight, entries.values()))
+        if self.filled or size > self._most:
+            return False
+        self.filled = True
+        self.entries = entries
+        self.bytes = size
+        self.revision = max((entry.revision for entry in entries.values()), default=0)
+        self._swapped(entries)
+        return True
+
+    # --- placing ---
+
+    def _revision_of(self, key: str) -> int | None:
+        # Markers first: one is noted before, and let go after, the entry that it stands against.
+        other = self._others.get(key)
+        if other is not None:
+            return other
+        entry = self.entries.get(key)
+        return None if entry is None else entry.revision
+
+    def _place(self, stored: Stored, into: _Replay) -> None:
+        """Put a revision where it belongs, over whatever is there of its key."""
+        key = self._keeper.core.key(stored)
+        entry = self._decoded(key, stored, into) if stored.is_live and self._wanted(key) else None
+        old = into.entries.get(key)
+        known = into.others.get(key)
+        if entry is None or entry.revision != stored.revision:
+            into.bytes += MARKER + len(key) if known is None else 0
+            into.others[key] = stored.revision
+        if entry is None:
+            into.entries.pop(key, None)
+            if into.undecodable and not stored.is_live:
+                into.undecodable.pop(key, None)
+        elif entry is not old:
+            into.entries[key] = entry
+        into.bytes += (weight(entry) if entry is not None else 0) - (weight(old) if old is not None else 0)
+        if entry is not None and entry.revision == stored.revision and known is not None:
+            del into.others[key]
+            into.bytes -= MARKER + len(key)
+        into.count += old is None and known is None
+        into.revision = max(into.revision, stored.revision)
+
+    def _decoded(self, key: str, stored: Stored, into: _Replay) -> Entry | None:
+        """Return the entry of a value, or the last good one of its key."""
+        try:
+            entry = self._keeper.entry(key, stored)
+        except CodecError as error:
+            if self.undecodable.get(key) != stored.revision:
+                logger.error("%s The last good value, if any, stays in use.", error)  # noqa: TRY400 - told, not traced
+                self._report(error)
+            into.undecodable[key] = stored.revision
+            return into.entries.get(key) or self.entries.get(key)
+        if into.undecodable:
+            into.undecodable.pop(key, None)
+        return entry
+
+    def _bound(self, size: int) -> None:
+        if size > self._most:
+            self._next = None
+            message = (
+                f"Bucket {self._bucket!r} takes more than the {self._most:,} bytes that a local cache may have "
+                "(MAX_BYTES): raise them, keep a part of its keys, or use mode 'invalidate'."
+            )
+            raise TooLarge(message)
+
+    def _confirm(self, key: str, revision: int) -> None:
+        own = self.own.get(key)
+        if own is not None and own.revision <= revision:
+            del self.own[key]
+
+    def _outlives(self, key: str, own: Own) -> bool:
+        # What was written before the bucket was looked at is in the new state, or lost with a server that went back.
+        written_before = self._opened is not None and own.since < self._opened
+        return not written_before and own.revision > (self._revision_of(key) or 0)
+
+    def _tell_difference(self, before: dict[str, Entry], after: dict[str, Entry]) -> None:
+        for position, (key, new) in enumerate(after.items(), 1):
+            old = before.get(key)
+            if old is None or (old.revision, old.created) != (new.revision, new.created):
+                self._changed(key, old, new, new.revision)
+            if not position % BREATH:
+                breathe()
+        for key, old in before.items():
+            if key not in after:
+                self._changed(key, old, None, self._others.get(key, old.revision))
+
+
+class _Replay:
+    """A state of the store, whole or in the making."""
+
+    __slots__ = ("bytes", "count", "entries", "others", "revision", "undecodable")
+
+    def __init__(
+        self,
+        entries: dict[str, Entry] | None = None,
+        others: dict[str, int] | None = None,
+        undecodable: dict[str, int] | None = None,
+        size: int = 0,
+        revision: int = 0,
+    ) -> None:
+        self.entries: dict[str, Entry] = {} if entries is None else entries
+        self.others: dict[str, int] = {} if others is None else others
+        self.undecodable: dict[str, int] = {} if undecodable is None else undecodable
+        self.bytes = size
+        self.revision = revision
+        self.count = 0  # keys
+
+
+class _Subjects(KeysView[str]):
+    """The subjects of all known keys, without making a list of them where only their number is asked."""
+
+    def __init__(self, prefix: str, entries: dict[str, Entry], others: dict[str, int]) -> None:
+        self._prefix = prefix
+        self._entries = entries
+        self._others = others
+
+    def __len__(self) -> int:
+        both = sum(1 for key in self._others if key in self._entries) if self._others else 0
+        return len(self._entries) + len(self._others) - both
+
+    def __iter__(self) -> Iterator[str]:
+        prefix = self._prefix
+        for key in dict.fromkeys([*self._entries, *self._others]):
+            yield prefix + key
+
+    def __contains__(self, subject: object) -> bool:
+        key = str(subject)[len(self._prefix) :]
+        return key in self._entries or key in self._others

@@ -1,0 +1,391 @@
+"""The store of a local cache in mode "mirror": pure decisions, with clocks of the test's own."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from django_natskv.kv import codecs
+from django_natskv.kv._core import Core
+from django_natskv.kv._kept import OVERHEAD, Clock, Keeper
+from django_natskv.kv._mirror import MARKER, Mirror, TooLarge
+from django_natskv.kv._nats.config import BucketInfo
+from django_natskv.kv._nats.flow import Interrupted
+from django_natskv.kv._nats.messages import Stored
+from django_natskv.kv.names import matcher
+
+T0 = datetime(2030, 1, 1, tzinfo=UTC)
+DELETED = {"KV-Operation": "DEL"}
+
+
+def info(asked: datetime = T0, **config: Any) -> BucketInfo:
+    return BucketInfo("b", config, T0, 0, 0, 0, 0, asked=asked)
+
+
+def stored(key: str, revision: int, data: bytes = b'"v"', **more: Any) -> Stored:
+    more.setdefault("created", T0)
+    return Stored(f"$KV.b.{key}", revision, headers=more.pop("headers", {}), data=data, **more)
+
+
+class Store:
+    """A mirror, what it told, and its clocks."""
+
+    def __init__(self, patterns: tuple[str, ...] = (">",), most: int = 10**9) -> None:
+        self.monotonic = 1_000.0
+        self.local = T0
+        self.changes: list[tuple[str, Any, Any, int]] = []
+        self.errors: list[Exception] = []
+        self.swapped: list[dict[str, Any]] = []
+        wire: Any = None
+        self.clock = Clock(lambda: self.monotonic, lambda: self.local)
+        keeper = Keeper(Core(wire, info(), codecs.resolve("json")), self.clock)
+        self.mirror = Mirror(
+            keeper,
+            "b",
+            matcher(patterns),
+            most,
+            changed=self.changed,
+            report=self.errors.append,
+            swapped=self.swapped.append,
+        )
+
+    def changed(self, key: str, old: Any, new: Any, revision: int) -> None:
+        self.changes.append((key, old and old.value, new and new.value, revision))
+
+    def own(self, key: str, revision: int, data: bytes = b'"mine"', headers: dict[str, str] | None = None) -> None:
+        self.mirror.wrote(key, stored(key, revision, data, headers=headers or {}), self.monotonic)
+
+    def value(self, key: str) -> Any:
+        entry = self.mirror.look_up(key)
+        return None if entry is None else entry.value
+
+
+def warm(*entries: Stored, **options: Any) -> Store:
+    store = Store(**options)
+    store.mirror.looked(info(), store.monotonic)
+    store.mirror.replace(entries)
+    return store
+
+
+def test_a_replay_is_told_of_no_key():
+    store = warm(stored("a", 1), stored("b", 2))
+    assert store.changes == []
+    assert store.mirror.items().keys() == {"a", "b"}
+
+
+def test_a_new_state_replaces_everything_and_tells_the_difference():
+    store = warm(stored("same", 1), stored("moved", 2), stored("gone", 3), stored("deleted", 4))
+    store.mirror.lost()
+    store.mirror.replace(
+        [stored("same", 1), stored("moved", 5, b'"w"'), stored("new", 6), stored("deleted", 7, b"", headers=DELETED)]
+    )
+    assert sorted(store.changes) == [
+        ("deleted", "v", None, 7),
+        ("gone", "v", None, 3),
+        ("moved", "v", "w", 5),
+        ("new", None, "v", 6),
+    ]
+
+
+def test_a_server_that_went_back_is_believed():
+    store = warm(stored("a", 9, b'"newer"'))
+    store.mirror.lost()
+    store.mirror.replace([stored("a", 4, b'"older"')])  # F2
+    assert store.value("a") == "older"
+    assert store.mirror.revision == 4
+
+
+def test_the_same_revision_of_another_bucket_is_a_change():
+    store = warm(stored("a", 1))
+    store.mirror.lost()
+    store.mirror.replace([stored("a", 1, created=T0 + timedelta(hours=1))])
+    assert [change[0] for change in store.changes] == ["a"]
+
+
+def test_readers_see_a_new_state_before_its_changes_are_told():
+    store = warm(stored("a", 1))
+    store.mirror.lost()
+    seen: list[Any] = []
+    store.mirror._changed = lambda *_: seen.append(store.swapped[-1])
+    store.mirror.replace([stored("a", 2, b'"w"')])
+    assert seen == [store.mirror.entries]
+
+
+def test_what_arrives_in_a_replay_is_placed_aside():
+    store = warm(stored("a", 1))
+    store.mirror.lost()
+    store.mirror.arriving(stored("a", 5, b'"w"', delivery=1, pending=1))
+    assert store.value("a") == "v"
+    assert store.mirror.lag == 1
+    store.mirror.arriving(stored("b", 6, delivery=2, pending=0))
+    store.mirror.replace([stored("a", 5, b'"w"'), stored("b", 6)])
+    assert store.value("a") == "w"
+    assert store.mirror.lag == 0
+
+
+def test_a_replay_that_broke_off_leaves_nothing():
+    store = warm(stored("a", 1))
+    store.mirror.lost()
+    store.mirror.arriving(stored("lost", 5, delivery=1))
+    store.mirror.lost()
+    store.mirror.arriving(stored("b", 6, delivery=1))
+    store.mirror.replace([stored("b", 6)])
+    assert store.mirror.keys() == ["b"]
+    store.mirror.arriving(stored("lost", 7, delivery=1))
+    store.mirror.replace([])
+    assert store.mirror.keys() == []
+
+
+@pytest.mark.parametrize("key", ["a", "b"])
+def test_the_size_is_the_same_by_whatever_way_a_state_came(key):
+    one = warm(stored("a", 1, b'"1234567890"'))
+    one.mirror.apply(stored(key, 2, b'{"n": 1}'))
+    one.mirror.apply(stored("c", 3, b"", headers=DELETED))
+    one.mirror.apply(stored("c", 4, b"7"))
+    one.mirror.apply(stored("c", 5, b"", headers=DELETED))
+    other = warm(*({"a": stored("a", 1, b'"1234567890"')} | {key: stored(key, 2, b'{"n": 1}')}).values())
+    other.mirror.apply(stored("c", 5, b"", headers=DELETED))
+    assert one.mirror.bytes == other.mirror.bytes
+    for name in ("a", "b", "c"):
+        one.mirror.forget(stored(name, 9))
+    assert one.mirror.bytes == 0
+
+
+def test_keys_values_and_what_an_entry_takes_are_counted():
+    store = warm(stored("abc", 1, b'"12345"'), stored("gone", 2, b"", headers=DELETED))
+    assert store.mirror.bytes == OVERHEAD + 3 + 5 + MARKER + 4
+
+
+def test_more_than_the_bound_is_refused_during_the_replay_and_afterwards():
+    store = Store(most=1_000)
+    store.mirror.arriving(stored("a", 1, delivery=1))
+    store.mirror.arriving(stored("b", 2, delivery=2))
+    store.mirror.arriving(stored("c", 3, delivery=3))
+    with pytest.raises(TooLarge, match=r"1,000 bytes.*MAX_BYTES"):
+        store.mirror.arriving(stored("d", 4, delivery=4))
+    store = warm(stored("a", 1), stored("b", 2), most=1_000)
+    with pytest.raises(TooLarge):
+        store.mirror.apply(stored("c", 3, b'"' + b"x" * 900 + b'"'))
+
+
+# --- a process's own writes
+
+
+def test_an_own_write_is_read_at_once_and_confirmed_by_the_watch():
+    store = warm(stored("a", 1))
+    store.own("a", 5)
+    assert store.value("a") == "mine"
+    assert store.mirror.items()["a"].value == "mine"
+    store.mirror.apply(stored("a", 3, b'"theirs"'))
+    assert store.value("a") == "mine"
+    store.mirror.apply(stored("a", 5, b'"mine"'))
+    assert store.mirror.own == {}
+    assert store.value("a") == "mine"
+
+
+def test_an_own_delete_is_read_at_once():
+    store = warm(stored("a", 1), stored("b", 2))
+    store.own("a", 5, b"", DELETED)
+    assert store.value("a") is None
+    assert store.mirror.keys() == ["b"]
+    assert store.mirror.items().keys() == {"b"}
+
+
+@pytest.mark.parametrize(
+    "newer", [stored("a", 6, b'"newer"'), stored("a", 6, b"", headers=DELETED)], ids=["put", "delete"]
+)
+def test_an_own_write_never_hides_what_is_newer(newer):
+    early, late = warm(stored("a", 1)), warm(stored("a", 1))
+    early.own("a", 5)
+    early.mirror.apply(newer)
+    late.mirror.apply(newer)
+    late.own("a", 5)  # the answer to the write came after the watch
+    assert early.value("a") == late.value("a") == (None if newer.headers else "newer")
+    assert late.mirror.own == {}
+
+
+def test_an_own_write_does_not_come_back_for_a_key_that_vanished():
+    store = warm(stored("a", 1))
+    store.own("a", 5)
+    store.mirror.apply(stored("a", 5, b'"mine"'))
+    store.mirror.forget(stored("a", 5))
+    assert store.value("a") is None
+
+
+def test_an_older_own_write_gives_way_to_a_newer_one():
+    store = warm(stored("a", 1))
+    store.own("a", 5, b'"new"')
+    store.own("a", 4, b'"old"')
+    assert store.value("a") == "new"
+
+
+def test_an_own_write_during_a_replay_outlives_it_and_one_before_does_not():
+    store = warm(stored("a", 1), stored("b", 2))
+    store.mirror.lost()
+    store.own("a", 7)
+    store.monotonic += 1
+    store.mirror.looked(info(), store.monotonic)
+    store.monotonic += 1
+    store.own("b", 8)
+    store.monotonic += 1
+    store.mirror.looked(info(), store.monotonic)  # in the middle of the replay
+    store.mirror.replace([stored("a", 1), stored("b", 2)])
+    assert store.value("a") == "v"  # a server that went back has lost it (F2)
+    assert store.value("b") == "mine"
+
+
+def test_an_own_write_that_the_watch_never_came_by_is_forgotten():
+    store = warm(stored("a", 1))
+    store.own("x", 5)
+    store.mirror.looked(info(), store.monotonic + 4)
+    assert store.value("x") == "mine"
+    store.mirror.looked(info(), store.monotonic + 6)
+    assert store.value("x") is None
+
+
+def test_own_writes_of_other_keys_and_codecs_are_left_alone():
+    store = warm(stored("a.x", 1), patterns=("a.*",))
+    store.own("b.x", 5)
+    store.own("a.x", 6, b"\xff")
+    assert store.mirror.own == {}
+
+
+# --- values
+
+
+def test_a_mutable_value_is_the_readers_own():
+    store = warm(stored("a", 1, b'{"list": [1]}'))
+    store.value("a")["list"].append(2)
+    store.mirror.items()["a"].value["list"].append(3)
+    assert store.value("a") == {"list": [1]}
+
+
+def test_an_immutable_value_is_handed_out_as_it_is():
+    store = warm(stored("a", 1))
+    assert store.mirror.look_up("a") is store.mirror.look_up("a")
+
+
+def test_the_last_good_value_stays_where_a_new_one_does_not_decode(caplog):
+    store = warm(stored("a", 1), stored("never", 2, b"\xff"))
+    store.mirror.apply(stored("a", 3, b"\xff"))
+    assert store.value("a") == "v"
+    assert store.value("never") is None
+    assert len(store.mirror.undecodable) == len(store.errors) == len(caplog.records) == 2
+    assert store.mirror.revision_of("$KV.b.a") == 3
+    assert len(store.mirror.subjects()) == 2
+    store.mirror.lost()
+    store.mirror.replace([stored("never", 2, b"\xff"), stored("a", 3, b"\xff")])
+    assert store.value("a") == "v"
+    assert len(caplog.records) == 2  # each is told once
+    store.mirror.apply(stored("a", 4, b'"good"'))
+    assert store.value("a") == "good"
+    store.mirror.apply(stored("never", 5, b"", headers=DELETED))
+    assert store.mirror.undecodable == {}
+
+
+def test_keys_outside_of_the_part_are_known_and_not_held():
+    store = warm(stored("a.x", 1), stored("b.x", 2), patterns=("a.*", "*.y"))
+    assert store.mirror.keys() == ["a.x"]
+    assert set(store.mirror.subjects()) == {"$KV.b.a.x", "$KV.b.b.x"}
+    assert "$KV.b.b.x" in store.mirror.subjects()
+
+
+# --- time
+
+
+def test_what_has_expired_by_the_servers_clock_is_absent():
+    store = warm(stored("a", 1, headers={"Nats-TTL": "10s"}), stored("b", 2))
+    store.local += timedelta(days=365)  # the reader's own clock says nothing
+    store.monotonic += 9.9
+    assert store.mirror.keys() == ["a", "b"]
+    store.monotonic += 0.2
+    assert store.value("a") is None
+    assert store.mirror.keys() == ["b"]
+    assert store.mirror.items().keys() == {"b"}
+
+
+@pytest.mark.parametrize(
+    ("config", "ttl", "lives"),
+    [
+        ({"max_age": 5 * 10**9}, None, 5),
+        ({"max_age": 5 * 10**9}, "10s", 5),
+        ({"max_age": 50 * 10**9}, "10s", 10),
+        ({"max_age": 5 * 10**9}, "never", None),
+        ({"subject_delete_marker_ttl": 30 * 10**9, "max_msgs_per_subject": 4}, "10s", 30),  # F15
+        ({"subject_delete_marker_ttl": 30 * 10**9, "max_msgs_per_subject": 1}, "10s", 10),
+        ({}, None, None),
+    ],
+)
+def test_the_shorter_of_the_buckets_and_the_entrys_time_to_live_counts(config, ttl, lives):
+    store = Store()
+    store.mirror.looked(info(**config), store.monotonic)
+    store.mirror.replace([stored("a", 1, headers={} if ttl is None else {"Nats-TTL": ttl})])
+    store.monotonic += 4.9 if lives is None else lives - 0.1
+    assert store.value("a") == "v"
+    store.monotonic += 0.2 if lives is not None else 10**6
+    assert store.value("a") == (None if lives is not None else "v")
+
+
+def test_a_new_time_to_live_of_the_bucket_asks_for_a_resync():
+    store = warm(stored("a", 1))
+    with pytest.raises(Interrupted):
+        store.mirror.looked(info(max_age=10**9), store.monotonic)
+    store.mirror.lost()
+    store.mirror.looked(info(max_age=10**9), store.monotonic)
+
+
+def test_the_servers_clock_is_followed_from_its_last_answer():
+    store = warm(stored("a", 1, headers={"Nats-TTL": "10s"}))
+    store.monotonic += 1
+    store.mirror.looked(info(asked=T0 + timedelta(seconds=9)), store.monotonic)
+    assert store.value("a") == "v"
+    store.monotonic += 1.1
+    assert store.value("a") is None
+
+
+# --- races, each brought about in the middle of a read
+
+
+class Meanwhile(dict[str, Any]):
+    """A dict in which something happens just after a look-up."""
+
+    def __init__(self, held: dict[str, Any], happens: Any) -> None:
+        super().__init__(held)
+        self.happens = happens
+
+    def get(self, key: str, default: Any = None) -> Any:
+        found = super().get(key, default)
+        happens, self.happens = self.happens, lambda: None
+        happens()
+        return found
+
+
+@pytest.mark.parametrize("part", ["own", "_others", "entries"])
+def test_a_confirmation_in_the_middle_of_a_read_does_not_show_what_was_before(part):
+    store = warm(stored("a", 1, b'"before"'))
+    store.own("a", 5)
+    happens = Meanwhile(getattr(store.mirror, part), lambda: store.mirror.apply(stored("a", 5, b'"mine"')))
+    setattr(store.mirror, part, happens)
+    assert store.value("a") == "mine"
+
+
+@pytest.mark.parametrize("part", ["own", "_others", "entries"])
+def test_a_new_state_in_the_middle_of_a_read_does_not_show_what_was_before(part):
+    store = warm(stored("a", 1, b'"before"'))
+    store.own("a", 5)
+    store.mirror.lost()
+    happens = Meanwhile(getattr(store.mirror, part), lambda: store.mirror.replace([stored("a", 5, b'"mine"')]))
+    setattr(store.mirror, part, happens)
+    assert store.value("a") == "mine"
+
+
+def test_a_new_state_is_seen_before_own_writes_are_let_go():
+    store = warm(stored("a", 1))
+    store.own("a", 5)
+    store.mirror.lost()
+    store.mirror._swapped = lambda _: store.changes.append(("own", None, None, len(store.mirror.own)))
+    store.mirror.replace([stored("a", 5, b'"mine"')])
+    assert ("own", None, None, 1) in store.changes
+    assert store.mirror.own == {}

@@ -1,0 +1,210 @@
+"""The snapshot file of a local cache: its entries, for a process that starts while NATS is down.
+
+Owns the format, and that a file is whole and one's own, or ignored. Knows nothing of when it is written and served.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import stat
+import struct
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from django_natskv.exceptions import CodecError
+from django_natskv.kv._kept import Keeper, SpecialEntry
+from django_natskv.kv._session import breathe
+from django_natskv.kv.entries import Entry
+
+logger = logging.getLogger("django_natskv.local")
+
+SUFFIX = ".natskv"
+_MAGIC = b"natskv local cache 1\n"  # another version is another magic
+_DIGEST = 32  # bytes
+_LENGTH = struct.Struct(">I")
+_RECORD = struct.Struct(">HIQqd")  # lengths of key and value, revision, created (us), lives (s, or -1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_ABANDONED = 60.0  # seconds after which a file that was not finished has no writer any more
+_BREATH = 256
+
+
+class _UnusableError(Exception):
+    """The file cannot be served; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a file held: entries, and the server's time when they were equal to the bucket."""
+
+    entries: dict[str, Entry]
+    taken: datetime
+
+
+class SnapshotFile:
+    """A file for the entries of one local cache. ``identity`` says of what: a file of anything else is ignored."""
+
+    def __init__(self, path: Path, identity: str) -> None:
+        self.path = path
+        self._identity = identity
+
+    def write(self, entries: Iterable[Entry], keeper: Keeper, taken: datetime) -> bool:
+        """Write ``entries``, atomically and for the owner's eyes only; return whether that was possible.
+
+        A failure is logged and leaves the file that was there.
+        """
+        try:
+            body = b"".join(self._body(entries, keeper))
+            self._replace(self._head(body, taken), body)
+        except (OSError, CodecError) as error:
+            logger.warning("The snapshot file %s could not be written: %s", self.path, error)
+            return False
+        return True
+
+    def read(self, keeper: Keeper) -> Snapshot | None:
+        """Return what is in the file, or None, with a log line, when it cannot be relied on. No file, no line."""
+        try:
+            data = self._content()
+            return None if data is None else self._parse(data, keeper)
+        except (OSError, _UnusableError) as error:
+            reason = error.strerror or error if isinstance(error, OSError) else error
+            logger.warning("The snapshot file %s is ignored: %s", self.path, reason)
+        except (ValueError, KeyError, TypeError, struct.error, OverflowError):
+            logger.warning("The snapshot file %s is ignored: it is damaged", self.path)
+        return None
+
+    # --- writing ---
+
+    def _body(self, entries: Iterable[Entry], keeper: Keeper) -> Iterator[bytes]:
+        for position, entry in enumerate(entries, 1):
+            key, data = entry.key.encode(), keeper.encode(entry)
+            lives = entry.lives.total_seconds() if isinstance(entry, SpecialEntry) and entry.lives is not None else -1.0
+            created = (entry.created - _EPOCH) // _MICROSECOND
+            yield _RECORD.pack(len(key), len(data), entry.revision, created, lives)
+            yield key
+            yield data
+            if not position % _BREATH:
+                breathe()
+
+    def _head(self, body: bytes, taken: datetime) -> bytes:
+        head = json.dumps({"of": self._identity, "taken": taken.isoformat()}).encode()
+        head = _LENGTH.pack(len(head)) + head
+        return _MAGIC + hashlib.blake2b(head + body, digest_size=_DIGEST).digest() + head
+
+    def _replace(self, *parts: bytes) -> None:
+        directory = self.path.parent
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._clear_away(directory)
+        # Made with mode 0600.
+        descriptor, aside = tempfile.mkstemp(dir=directory, prefix=f".{self.path.name}.")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.writelines(parts)
+                file.flush()
+                os.fsync(descriptor)
+            Path(aside).replace(self.path)
+        except BaseException:
+            Path(aside).unlink(missing_ok=True)
+            raise
+
+    def _clear_away(self, directory: Path) -> None:
+        """Remove what writers left behind that were killed in the middle."""
+        for left in directory.glob(f".{self.path.name}.*"):
+            with contextlib.suppress(OSError):
+                if left.stat().st_mtime < time.time() - _ABANDONED:
+                    left.unlink()
+
+    # --- reading ---
+
+    def _content(self) -> bytes | None:
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            facts = os.fstat(descriptor)
+            if not stat.S_ISREG(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
+                # Whoever can write it decides what this process believes.
+                message = "it is not a file that only this user can write"
+                raise _UnusableError(message)
+            return file.read()
+
+    def _parse(self, data: bytes, keeper: Keeper) -> Snapshot:
+        if not data.startswith(_MAGIC):
+            message = "it was written by another version, or is no snapshot"
+            raise _UnusableError(message)
+        start = len(_MAGIC) + _DIGEST
+        if hashlib.blake2b(memoryview(data)[start:], digest_size=_DIGEST).digest() != data[len(_MAGIC) : start]:
+            message = "it is damaged"
+            raise _UnusableError(message)
+        (length,) = _LENGTH.unpack_from(data, start)
+        start += _LENGTH.size
+        head: dict[str, Any] = json.loads(data[start : start + length])
+        if head["of"] != self._identity:
+            message = "it holds something else"
+            raise _UnusableError(message)
+        return Snapshot(dict(self._entries(data, start + length, keeper)), datetime.fromisoformat(head["taken"]))
+
+    @staticmethod
+    def _entries(data: bytes, start: int, keeper: Keeper) -> Iterator[tuple[str, Entry]]:
+        position = 0
+        while start < len(data):
+            key_length, length, revision, created, seconds = _RECORD.unpack_from(data, start)
+            start += _RECORD.size
+            key = data[start : start + key_length].decode()
+            start += key_length
+            lives = None if seconds < 0 else timedelta(seconds=seconds)
+            value = data[start : start + length]
+            entry = keeper.restore(key, value, revision, _EPOCH + created * _MICROSECOND, lives)
+            start += length
+            if entry is not None:
+                yield key, entry
+            position += 1
+            if not position % _BREATH:
+                breathe()
+
+
+def path_in(directory: str | os.PathLike[str], bucket: str, identity: str) -> Path:
+    """Return where, in ``directory``, the file of a local cache is that nothing else has."""
+    short = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
+    return Path(directory) / f"{bucket}-{short}{SUFFIX}"
+
+
+class Saver:
+    """Has ``save`` called a while after there is something to save, on a thread that lives only for that."""
+
+    def __init__(self, save: Callable[[], None]) -> None:
+        self._save = save
+        self._guard = threading.Lock()
+        self._timer: threading.Timer | None = None
+
+    def mark(self, delay: float) -> None:
+        """Take that there is something to save, at the latest in ``delay`` seconds."""
+        if self._timer is None:
+            timer = threading.Timer(delay, self._run)
+            timer.name, timer.daemon = "natskv-snapshot", True
+            self._timer = timer
+            timer.start()
+
+    def flush(self) -> None:
+        """Save now what there is to save; wait for a save that has begun."""
+        timer = self._timer
+        if timer is not None:
+            timer.cancel()
+        self._run()
+
+    def _run(self) -> None:
+        with self._guard:
+            if self._timer is not None:
+                self._timer = None
+                self._save()

@@ -3,11 +3,14 @@
 Owns the public names of the facade. Knows nothing of settings: a connection is given its own.
 """
 
+from django_natskv.kv._feed import State as LocalCacheState
 from django_natskv.kv.bucket import Bucket
 from django_natskv.kv.codecs import Codec
 from django_natskv.kv.connection import Connection
 from django_natskv.kv.context import KVContext
 from django_natskv.kv.entries import BucketConfig, BucketStatus, Deliver, Entry, Operation
+from django_natskv.kv.listener import Listener
+from django_natskv.kv.local import LocalCache, LocalCacheStatus
 from django_natskv.kv.settings import ConnectionSettings, LocalCacheSettings, ReconnectSettings, TLSSettings
 from django_natskv.kv.watch import Watch
 
@@ -21,7 +24,11 @@ __all__ = [
     "Deliver",
     "Entry",
     "KVContext",
+    "Listener",
+    "LocalCache",
     "LocalCacheSettings",
+    "LocalCacheState",
+    "LocalCacheStatus",
     "Operation",
     "ReconnectSettings",
     "TLSSettings",

@@ -7,7 +7,7 @@ an operation that a runner drives, in the caller's thread, where keys are checke
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,9 @@ _MS = 1_000
 _NS = 1_000_000_000
 
 
+Wrote = Callable[[BucketInfo, str, int, dict[str, str], bytes], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Heads:
     """The newest revision by subject: of live keys, and of those that only a marker remembers."""
@@ -58,15 +61,16 @@ class Heads:
 
 
 class Core:
-    """The operations of one bucket with one codec."""
+    """The operations of one bucket with one codec. ``wrote`` is told of each acknowledged write, in its thread."""
 
-    def __init__(self, wire: Wire, info: BucketInfo, codec: Codec) -> None:
+    def __init__(self, wire: Wire, info: BucketInfo, codec: Codec, wrote: Wrote | None = None) -> None:
         self.wire = wire
         self.info = info
         self.codec = codec
         self.name = info.bucket
         self.prefix = f"$KV.{info.origin}."
         self._writer = Writer(wire)
+        self._wrote = wrote
 
     # --- reading ---
 
@@ -215,7 +219,10 @@ class Core:
     def _write(
         self, key: str, data: bytes, headers: dict[str, str], what: str, expected: int | None = None
     ) -> Operation[int]:
-        return self._writer.write(self.info, key, data, headers, what=what, expected=expected)
+        revision = yield from self._writer.write(self.info, key, data, headers, what=what, expected=expected)
+        if self._wrote is not None:
+            self._wrote(self.info, key, revision, headers, data)
+        return revision
 
     # --- the whole bucket ---
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from django_natskv.exceptions import BucketNotFound, JetStreamApiError
 from django_natskv.kv import codecs
-from django_natskv.kv._core import Core
+from django_natskv.kv._core import Core, Wrote
 from django_natskv.kv._nats.config import BucketInfo, changes, from_stream, to_stream, updated
 from django_natskv.kv._nats.verbs import Wire
 from django_natskv.kv.bucket import Bucket
@@ -31,12 +31,23 @@ class KVContext:
     server refuses is a ``JetStreamApiError`` with its code and description.
     """
 
-    def __init__(self, requests: Wire, runner: Runner, watches: Wire, watching: Runner, report: Report | None) -> None:
+    def __init__(
+        self,
+        requests: Wire,
+        runner: Runner,
+        watches: Wire,
+        watching: Runner,
+        report: Report | None,
+        wrote: Wrote | None = None,
+        failed: Report | None = None,
+    ) -> None:
         self._wire = requests
         self._runner = runner
         self._watches = watches
         self._watching = watching
         self._report = report
+        self._wrote = wrote
+        self._failed = failed
 
     def create_bucket(self, config: Config, *, codec: Any = None) -> Bucket:
         """Create a bucket and return its handle, bound to ``codec`` or else to the connection's.
@@ -105,8 +116,8 @@ class KVContext:
     def _handle(self, info: BucketInfo, codec: codecs.Codec) -> Bucket:
         self._wire.note_mirror(info)
         watched = Core(self._watches, info, codec)
-        watcher = Watcher(watched, self._watching, self._report or log_error(info.bucket))
-        return Bucket(Core(self._wire, info, codec), self._runner, watcher)
+        watcher = Watcher(watched, self._watching, self._report or log_error(info.bucket, self._failed))
+        return Bucket(Core(self._wire, info, codec, self._wrote), self._runner, watcher)
 
     def _codec(self, codec: Any) -> codecs.Codec:
         return codecs.resolve(self._wire.client.settings.codec if codec is None else codec)

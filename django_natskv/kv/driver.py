@@ -155,6 +155,10 @@ class Driver:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(callback)
 
+    def is_driven_here(self) -> bool:
+        """Tell whether the calling thread is inside the loop, where it must not wait for anything of the loop's."""
+        return self._driver == threading.get_ident()
+
     def block(self, step: Step) -> None:
         """Begin ``step`` and block until it is over or its deadline has passed."""
         waiter = _Waiter()

@@ -269,11 +269,13 @@ async def _await(awaitable: Awaitable[Any]) -> Any:
     return await awaitable
 
 
-def log_error(core_name: str) -> Report:
-    """Return what is done with a watch's error where neither ``on_error`` nor the connection takes it."""
+def log_error(core_name: str, then: Report | None = None) -> Report:
+    """Return what is done with a watch's error where there is no ``on_error``: it is logged, and told to ``then``."""
 
     def report(error: Exception) -> None:
         known = isinstance(error, CodecError)
         logger.error("A watch on bucket %s: %s", core_name, error if known else "its handler failed", exc_info=error)
+        if then is not None:
+            then(error)
 
     return report

@@ -12,7 +12,7 @@ from typing import Any
 
 from django.core.signals import setting_changed
 
-from django_natskv import conf, kv, server
+from django_natskv import conf, kv, server, signals
 from django_natskv.conf.project import project_directory
 
 
@@ -20,8 +20,10 @@ class Connection(kv.Connection):
     """The connection of one alias of ``settings.NATSKV``."""
 
     def __init__(self, alias: str, settings: kv.ConnectionSettings) -> None:
-        super().__init__(settings, resolve=_resolve if settings.embedded else None)
+        listener = signals.SignalListener()
+        super().__init__(settings, resolve=_resolve if settings.embedded else None, listener=listener)
         self.alias = alias
+        listener.connection = self
 
     def __repr__(self) -> str:
         return f"<Connection {self.alias}: {self.status}>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 import tracemalloc
@@ -13,6 +14,12 @@ from tests.fix_facade import fill
 from tests.fix_local import live
 
 KEYS = 8_000
+
+
+@pytest.fixture(autouse=True)
+def _unobserved():
+    if sys.gettrace() is not None:
+        pytest.skip("what measures coverage takes memory and time of its own")
 
 
 @pytest.fixture

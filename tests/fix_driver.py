@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from django_natskv.exceptions import NotConnected
-from django_natskv.kv.driver import Driver, Operation, Runner
+from django_natskv.kv.driver import Driver
+from django_natskv.kv.runner import Operation, Runner
 from tests.fix_waiting import eventually
 
 LONG = 600.0  # seconds: a wait that is not ended by what it waits for fails by the time limit of tests

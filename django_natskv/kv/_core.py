@@ -13,17 +13,17 @@ from typing import Any
 
 from django_natskv.exceptions import CodecError, InvalidTTL, OperationTimedOut, UsageError, WrongRevision
 from django_natskv.kv._interrupts import from_handler
-from django_natskv.kv._nats.client import Inbox
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.errors import wrong_revision
 from django_natskv.kv._nats.exchange import Pause
+from django_natskv.kv._nats.inbox import Inbox
 from django_natskv.kv._nats.messages import OPERATION, Stored, from_delivery, status_of
 from django_natskv.kv._nats.verbs import MAX_MATCHES, Wire
 from django_natskv.kv._nats.writes import Writer
 from django_natskv.kv.codecs import Codec
-from django_natskv.kv.driver import Operation
 from django_natskv.kv.entries import MAX_HISTORY, MAX_TTL_MS, Entry, Operation as Did
 from django_natskv.kv.names import check_key, check_patterns, disjoint, matcher
+from django_natskv.kv.runner import Operation
 
 BATCH = 2_000  # deliveries asked for at once: bounded, so that a slow reader is never cut off (F23)
 INACTIVE = 10  # seconds after which the server lets go of a consumer that nobody deleted

@@ -24,8 +24,8 @@ from django_natskv.kv._nats.messages import Stored
 from django_natskv.kv._nats.verbs import Wire
 from django_natskv.kv._session import Session
 from django_natskv.kv.codecs import Codec
-from django_natskv.kv.driver import Runner
 from django_natskv.kv.listener import Listener
+from django_natskv.kv.runner import Runner
 
 logger = logging.getLogger("django_natskv.local")
 

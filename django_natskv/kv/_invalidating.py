@@ -18,10 +18,10 @@ from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.flow import Flow
 from django_natskv.kv._nats.messages import Stored
 from django_natskv.kv._session import Session
-from django_natskv.kv.driver import Operation
 from django_natskv.kv.entries import Entry
 from django_natskv.kv.local import LocalCache, LocalCacheStatus
 from django_natskv.kv.names import check_key
+from django_natskv.kv.runner import Operation
 
 
 class InvalidatingCache(LocalCache["InvalidatingFeed"]):

@@ -21,8 +21,8 @@ from django_natskv.kv._known import Expiries, vanished
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.flow import HEARTBEAT, Flow, Interrupted
 from django_natskv.kv._nats.messages import Stored
-from django_natskv.kv.driver import Operation, Runner
 from django_natskv.kv.names import disjoint
+from django_natskv.kv.runner import Operation, Runner
 
 logger = logging.getLogger("django_natskv.watch")
 

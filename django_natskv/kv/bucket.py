@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from django_natskv.kv._core import Core
-from django_natskv.kv.driver import Runner
 from django_natskv.kv.entries import Deliver, Entry
+from django_natskv.kv.runner import Runner
 from django_natskv.kv.watch import Handler, OnError, Watch, Watcher
 
 Filter = str | Iterable[str]

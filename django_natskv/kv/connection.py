@@ -23,10 +23,10 @@ from django_natskv.kv._nats.verbs import Wire
 from django_natskv.kv._snapshot import SnapshotFile, path_in
 from django_natskv.kv.bucket import Filter
 from django_natskv.kv.context import KVContext
-from django_natskv.kv.driver import Runner
 from django_natskv.kv.listener import Listener
 from django_natskv.kv.local import LocalCache
 from django_natskv.kv.names import check_name, check_patterns
+from django_natskv.kv.runner import Runner
 from django_natskv.kv.settings import ConnectionSettings
 from django_natskv.kv.watch import Report
 

@@ -14,9 +14,9 @@ from django_natskv.kv._core import Core, Wrote
 from django_natskv.kv._nats.config import BucketInfo, changes, from_stream, to_stream, updated
 from django_natskv.kv._nats.verbs import Wire
 from django_natskv.kv.bucket import Bucket
-from django_natskv.kv.driver import Operation, Runner
 from django_natskv.kv.entries import BucketConfig, BucketStatus
 from django_natskv.kv.names import check_name
+from django_natskv.kv.runner import Operation, Runner
 from django_natskv.kv.watch import Report, Watcher, log_error
 
 Config = Mapping[str, Any] | BucketConfig

@@ -1,10 +1,6 @@
-"""The event loop behind the facade, and the two ways in: blocking and awaited.
+"""The event loop behind the facade, and the two ways to wait for a step on it: blocking and awaited.
 
-Owns a loop, who drives it, the steps that an operation may wait for, and the two runners of operations. Knows nothing
-of NATS: what a step means is its target's business (ADR 0003).
-
-An operation is written once, as a generator that yields steps and is sent their results. ``Runner.call`` runs it
-by blocking, ``Runner.acall`` by awaiting, both in the caller's thread: only steps, which hold bytes, cross to the loop.
+Owns a loop and who drives it. Knows nothing of NATS or of operations: what a step means is its target's business.
 
 The loop has no thread of its own in the usual sense (ADR 0007). A thread that blocks on a step drives the loop itself
 meanwhile, which saves two changes of thread a request; where several wait at once, where something is awaited, and
@@ -23,14 +19,11 @@ import time
 import warnings
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from django_natskv.exceptions import OperationalError, UsageError
 from django_natskv.kv._interrupts import HeldSignals
-
-T = TypeVar("T")
 
 _NOTHING = contextlib.nullcontext()
 
@@ -52,9 +45,6 @@ class Step(Protocol):
 
     def abandon(self) -> None:
         """Nobody waits any longer: forget it."""
-
-
-Operation = Generator[Step, Any, T]
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -394,6 +384,11 @@ class Driver:
         self._on_turn()
 
 
+def in_own_loop() -> bool:
+    """Tell whether the calling thread is inside a loop of ours, where to block would be to wait for oneself."""
+    return isinstance(asyncio._get_running_loop(), _Loop)  # noqa: SLF001 - its public twin raises where there is none
+
+
 def cut_off(fileno: int) -> None:
     """Put the null device in the place of an inherited descriptor.
 
@@ -405,67 +400,6 @@ def cut_off(fileno: int) -> None:
             os.dup2(null, fileno, inheritable=False)
         finally:
             os.close(null)
-
-
-class Runner:
-    """Runs operations, blocking or awaited, with one deadline of ``timeout`` seconds for all the steps of each."""
-
-    __slots__ = ("driver", "timeout")
-
-    def __init__(self, driver: Driver, timeout: float) -> None:
-        self.driver = driver
-        self.timeout = timeout
-
-    def call(self, operation: Operation[T]) -> T:
-        """Run ``operation`` to its end in this thread, blocking while it waits.
-
-        Raises ``UsageError`` inside one of our own loops, where the wait could never end.
-        """
-        if isinstance(asyncio._get_running_loop(), _Loop):  # noqa: SLF001 - its public twin raises
-            operation.close()
-            message = "A blocking call inside the connection's own event loop would wait for itself: await its a-twin."
-            raise UsageError(message)
-        try:
-            step = next(operation)
-            deadline = time.monotonic() + self.timeout  # what was encoded before took its own time
-            while True:
-                if step.renews:
-                    deadline = time.monotonic() + self.timeout
-                step.deadline = deadline
-                self.driver.block(step)
-                try:
-                    result = step.result()
-                except OperationalError as error:
-                    step = operation.throw(error)
-                else:
-                    step = operation.send(result)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        except BaseException:
-            operation.close()
-            raise
-
-    async def acall(self, operation: Operation[T]) -> T:
-        """Run ``operation`` to its end in this task, awaiting while it waits; on any event loop."""
-        try:
-            step = next(operation)
-            deadline = time.monotonic() + self.timeout  # what was encoded before took its own time
-            while True:
-                if step.renews:
-                    deadline = time.monotonic() + self.timeout
-                step.deadline = deadline
-                await self.driver.wait(step)
-                try:
-                    result = step.result()
-                except OperationalError as error:
-                    step = operation.throw(error)
-                else:
-                    step = operation.send(result)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        except BaseException:
-            operation.close()
-            raise
 
 
 _drivers: weakref.WeakSet[Driver] = weakref.WeakSet()

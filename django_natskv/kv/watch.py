@@ -22,9 +22,9 @@ from django_natskv.kv._core import Core
 from django_natskv.kv._known import Known
 from django_natskv.kv._nats.messages import Stored
 from django_natskv.kv._session import Session
-from django_natskv.kv.driver import Operation, Runner
 from django_natskv.kv.entries import Deliver, Entry
 from django_natskv.kv.names import check_patterns, matcher
+from django_natskv.kv.runner import Operation, Runner
 
 logger = logging.getLogger("django_natskv.watch")
 

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 from nats.aio.client import Client as NatsClient
 
-from django_natskv.kv._nats.client import Sink
 from django_natskv.kv._nats.lean import LeanClient, Message
+from django_natskv.kv._nats.sink import Sink
 from tests.fix_connections import Connect
 from tests.fix_servers import NatsServer
 from tests.fix_waiting import aeventually, eventually

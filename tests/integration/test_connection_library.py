@@ -12,7 +12,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from django_natskv.kv._nats.client import Sink, run_through
+from django_natskv.kv._nats.sink import Sink, run_through
 from tests.fix_servers import NatsServer
 from tests.fix_waiting import aeventually
 

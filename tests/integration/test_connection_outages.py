@@ -22,8 +22,9 @@ from django_natskv.exceptions import (
     OperationTimedOut,
     WrongRevision,
 )
-from django_natskv.kv._nats.client import PATIENCE, Sink, run_through
+from django_natskv.kv._nats.client import PATIENCE
 from django_natskv.kv._nats.exchange import Exchange
+from django_natskv.kv._nats.sink import Sink, run_through
 from tests.fix_connections import Connect
 from tests.fix_credentials import Certificates
 from tests.fix_proxy import Proxy

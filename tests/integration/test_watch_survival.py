@@ -15,7 +15,7 @@ from django_natskv import kv
 from django_natskv.exceptions import OperationalError
 from django_natskv.kv import _session
 from django_natskv.kv._nats.exchange import Pause
-from django_natskv.kv.driver import Operation, Runner
+from django_natskv.kv.runner import Operation, Runner
 from django_natskv.kv.watch import _Teller
 from tests.chaos.writers import Filler
 from tests.fix_facade import ConnectKV

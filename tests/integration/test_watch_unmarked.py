@@ -9,7 +9,7 @@ import pytest
 
 from django_natskv import kv
 from django_natskv.kv._nats.exchange import Exchange
-from django_natskv.kv.driver import Runner
+from django_natskv.kv.runner import Runner
 from tests.fix_facade import ConnectKV
 from tests.fix_waiting import eventually
 from tests.integration.watching import Told, ask, complaints, held, purge, ready

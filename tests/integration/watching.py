@@ -11,7 +11,7 @@ import pytest
 
 from django_natskv import kv
 from django_natskv.kv._nats.verbs import Wire
-from django_natskv.kv.driver import Operation, Runner
+from django_natskv.kv.runner import Operation, Runner
 
 
 class Told:

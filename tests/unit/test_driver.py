@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from django_natskv.exceptions import NotConnected, UsageError
-from django_natskv.kv.driver import Runner
+from django_natskv.kv.runner import Runner
 from tests.fix_driver import Echo, Make, driving, echo, nothing, threads, together, wait_for
 from tests.fix_waiting import aeventually, eventually
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import itertools
 import logging
 import random
@@ -21,7 +20,6 @@ from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from functools import partial
 from typing import Any
-from urllib.parse import urlsplit
 
 from nats.errors import Error
 
@@ -32,16 +30,17 @@ from django_natskv.exceptions import (
     OperationalError,
     ValueTooLarge,
 )
-from django_natskv.kv._nats.dial import Dialled, dial, parse_violation, refused
+from django_natskv.kv._nats.dial import Dialled, parse_violation, refused
 from django_natskv.kv._nats.exchange import ConnectionLost, Exchange
 from django_natskv.kv._nats.lean import LeanClient
+from django_natskv.kv._nats.servers import Servers, as_operational
+from django_natskv.kv._nats.sink import Sink, run_through
 from django_natskv.kv.driver import Driver
 from django_natskv.kv.settings import ConnectionSettings
 
 logger = logging.getLogger("django_natskv.connection")
 
 PATIENCE = 0.5  # seconds that a request which may be repeated waits for a lost connection to come back
-HEAD_START = 0.3  # seconds that one server has to answer before the next one is tried beside it
 HEADROOM = 512  # bytes of a message that are neither value nor header, with room to spare
 
 _ANSWERS = "answers to requests"  # what is refused to who may not subscribe
@@ -94,7 +93,7 @@ class Client:
         self._supervisor: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None  # held, because a loop holds its tasks weakly
         self._wake: asyncio.Event | None = None
-        self._discovered: dict[str, None] = {}
+        self._servers = Servers()
         # Random in each process: with the same ids in two, the server would drop the writes of one as repetitions.
         self._origin = secrets.token_hex(6)
         self._ids = itertools.count(1)
@@ -285,7 +284,7 @@ class Client:
         settings = self.settings
         if self._resolve is not None:
             settings = await asyncio.get_running_loop().run_in_executor(None, self._resolve, settings)
-        dialled = await self._dial_any(settings)
+        dialled = await self._servers.dial_any(settings)
         lost: asyncio.Future[OperationalError] = asyncio.get_running_loop().create_future()
         try:
             self._prefix = await self._open_prefix(dialled, settings)
@@ -299,7 +298,7 @@ class Client:
             raise ConnectFailed(message)
         self._dialled = dialled
         self.max_payload = dialled.client.max_payload
-        self._learn(dialled)
+        self._servers.learn(dialled)
         self.generation += 1
         self._enter(State.CONNECTED, None)
         waiting, self._waiting = self._waiting, []
@@ -307,52 +306,6 @@ class Client:
             self._admit(exchange)
         self._flush()
         return dialled, lost
-
-    def _learn(self, dialled: Dialled) -> None:
-        """Remember the cluster's servers as the latest one told them: those told before may be gone for good."""
-        told = dialled.client.discovered_servers
-        if told:
-            self._discovered = dict.fromkeys(server.netloc for server in told)
-
-    async def _dial_any(self, settings: ConnectionSettings) -> Dialled:
-        """Try each known server once, in random order, until one takes us; one that keeps silent holds up no other."""
-        attempts: set[asyncio.Task[Dialled]] = set()
-        taken: Dialled | None = None
-        errors: list[OperationalError] = []
-        servers = self._servers(settings)
-        try:
-            while taken is None and (servers or attempts):
-                if servers:
-                    server, tls_name = servers.pop()
-                    attempts.add(asyncio.ensure_future(dial(server, settings, tls_name=tls_name)))
-                timeout = HEAD_START if servers else None
-                done, attempts = await asyncio.wait(attempts, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-                for attempt in done:
-                    error = attempt.exception()
-                    if error is None and taken is None:
-                        taken = attempt.result()
-                    elif error is None:
-                        attempts.add(attempt)  # one is enough
-                    else:
-                        errors.append(as_operational(error))
-        finally:
-            await _give_up(attempts)
-        if taken is None:
-            # A refusal tells more than a silence.
-            raise next((error for error in errors if isinstance(error, AuthInvalid)), errors[0])
-        return taken
-
-    def _servers(self, settings: ConnectionSettings) -> list[tuple[str, str]]:
-        """Return the URLs of all known servers in random order, each with the name in its certificate if it differs."""
-        known = {urlsplit(server).netloc: (server, "") for server in settings.servers}
-        first = urlsplit(settings.servers[0])
-        for netloc in self._discovered:
-            url = f"{first.scheme}://{netloc}"
-            # Servers tell of each other by address, and certificates seldom hold addresses.
-            known.setdefault(netloc, (url, (first.hostname or "") if _is_address(url) else ""))
-        servers = list(known.values())
-        random.shuffle(servers)
-        return servers
 
     async def _open_prefix(self, dialled: Dialled, settings: ConnectionSettings) -> str:
         root = f"{settings.inbox_prefix or '_INBOX'}.{secrets.token_hex(8)}"
@@ -384,7 +337,7 @@ class Client:
     def _lose(self, error: OperationalError) -> None:
         """Fail what is in flight, as what it is: lost reads and writes are told apart by the operation."""
         if self._dialled is not None:
-            self._learn(self._dialled)
+            self._servers.learn(self._dialled)
         self._dialled = None
         self._enter(State.DISCONNECTED, error)
         in_flight, self._in_flight = self._in_flight, {}
@@ -433,106 +386,6 @@ class Client:
             await dialled.close()
         self._fresh()
         self._enter(State.CLOSED, None)
-
-
-class Inbox:
-    """A reply address of its own, for replies that keep the subject they were stored under. One exchange at a time."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self._subject = ""
-        self._subscription: Any = None
-        self._generation = 0
-        self._exchange: Exchange | None = None
-
-    def attach(self, exchange: Exchange) -> str:
-        """Give what comes from now on to ``exchange``; return the address. On the loop's thread, connected."""
-        self._exchange = exchange
-        client = self._client
-        if self._generation != client.generation:
-            self._subject = client.new_inbox()
-            sink: Any = Sink(self._receive)
-            self._subscription = run_through(client.nats.subscribe(self._subject, future=sink))
-            self._generation = client.generation
-        return self._subject
-
-    @property
-    def subject(self) -> str:
-        """The address, once something was attached."""
-        return self._subject
-
-    def close(self) -> None:
-        """Stop listening. From any thread, safe to repeat."""
-        self._client.driver.mention(self._close)
-
-    def _receive(self, message: Any) -> None:
-        if self._exchange is not None and not self._exchange.over:
-            self._client.deliver(self._exchange, message)
-
-    def _close(self) -> None:
-        subscription, self._subscription = self._subscription, None
-        if subscription is not None and self._generation == self._client.generation:
-            # A connection that is gone has taken the subscription with it.
-            with contextlib.suppress(Exception):
-                run_through(subscription.unsubscribe())
-        self._generation = 0
-
-
-class Sink:
-    """What nats-py takes for a future: called inline with each message, no queue and no task (F8: never raises)."""
-
-    __slots__ = ("_receive",)
-
-    def __init__(self, receive: Callable[[Any], None]) -> None:
-        self._receive = receive
-
-    def cancelled(self) -> bool:
-        """Tell nats-py to go on."""
-        return False
-
-    def set_result(self, message: Any) -> None:
-        """Take a message."""
-        try:
-            self._receive(message)
-        except Exception:
-            # An exception here would end nats-py's read loop without a sign.
-            logger.exception("A reply could not be handled")
-
-
-def run_through(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine that does not wait; a task for each request would cost more than the request."""
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value
-    coroutine.close()
-    message = "nats-py waited where it should not"
-    raise NotConnected(message)
-
-
-def as_operational(error: BaseException) -> OperationalError:
-    """Return ``error`` if it is one of ours; what else ends an attempt to connect is a failed one, and logged."""
-    if isinstance(error, OperationalError):
-        return error
-    logger.error("Connecting failed in a way that was not foreseen", exc_info=error)
-    return ConnectFailed(f"Connecting failed: {type(error).__name__}.")
-
-
-async def _give_up(attempts: set[asyncio.Task[Dialled]]) -> None:
-    """Cancel ``attempts`` and close what they may have brought."""
-    for attempt in attempts:
-        attempt.cancel()
-    for result in await asyncio.gather(*attempts, return_exceptions=True):
-        if isinstance(result, Dialled):
-            await result.close()
-
-
-def _is_address(url: str) -> bool:
-    try:
-        ipaddress.ip_address(urlsplit(url).hostname or "")
-    except ValueError:
-        return False
-    return True
 
 
 def too_large(what: str, size: int, limit: int) -> ValueTooLarge:

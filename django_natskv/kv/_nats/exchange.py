@@ -12,7 +12,8 @@ from django_natskv.exceptions import NotConnected, OperationalError, OperationTi
 from django_natskv.kv._nats.messages import status_of
 
 if TYPE_CHECKING:
-    from django_natskv.kv._nats.client import Client, Inbox
+    from django_natskv.kv._nats.client import Client
+from django_natskv.kv._nats.inbox import Inbox
 
 
 class ConnectionLost(NotConnected):

@@ -10,8 +10,9 @@ import json
 from typing import Any
 
 from django_natskv.exceptions import OperationalError
-from django_natskv.kv._nats.client import Client, Inbox
+from django_natskv.kv._nats.client import Client
 from django_natskv.kv._nats.exchange import Exchange
+from django_natskv.kv._nats.inbox import Inbox
 from django_natskv.kv._nats.messages import Stored, from_delivery, status_of
 
 BATCH = 1_000  # deliveries a pull asks for: bounded, so that a slow reader is never cut off (F23)

@@ -16,12 +16,13 @@ from django_natskv.exceptions import (
     JetStreamApiError,
     NotConnected,
 )
-from django_natskv.kv._nats.client import Client, Inbox
+from django_natskv.kv._nats.client import Client
 from django_natskv.kv._nats.config import STREAM_PREFIX, BucketInfo
 from django_natskv.kv._nats.errors import CONSUMER_NOT_FOUND, NO_MESSAGE, NO_STORE, api_error, not_enabled
 from django_natskv.kv._nats.exchange import ConnectionLost, Exchange, Pause, Pull, Together, in_doubt
+from django_natskv.kv._nats.inbox import Inbox
 from django_natskv.kv._nats.messages import Stored, from_direct, from_leader, status_of
-from django_natskv.kv.driver import Operation
+from django_natskv.kv.runner import Operation
 
 MAX_MATCHES = 1024  # what one read of many keys may match (F18)
 OLDEST_API_LEVEL = 1  # nats-server 2.11 (F14)

@@ -13,7 +13,7 @@ from django_natskv.kv._nats.errors import api_error, too_large_for_bucket, too_l
 from django_natskv.kv._nats.exchange import ConnectionLost, Exchange, Pause, in_doubt
 from django_natskv.kv._nats.messages import MESSAGE_ID, status_of
 from django_natskv.kv._nats.verbs import NO_RESPONDERS, Wire
-from django_natskv.kv.driver import Operation
+from django_natskv.kv.runner import Operation
 
 _MOST_HEADERS = 256  # bytes that our headers of a write never exceed
 _LEADERLESS_PAUSE = 0.1  # seconds between tries while a replicated bucket elects a leader (F20)

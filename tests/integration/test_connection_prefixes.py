@@ -48,7 +48,7 @@ def test_a_domain_beyond_a_leaf_node(connect: Connect, make_server: MakeServer) 
 
 
 def test_a_domain_that_is_not_there(connect: Connect, make_server: MakeServer) -> None:
-    with pytest.raises(JetStreamNotEnabled):
+    with pytest.raises(JetStreamNotEnabled, match=r"nowhere.*DOMAIN"):
         connect(make_server().url, DOMAIN="nowhere").kv()
 
 
@@ -70,5 +70,6 @@ def test_a_prefix_of_another_account(connect: Connect, make_server: MakeServer) 
     entry = bucket.get("key")
     assert (entry.value, entry.revision) == (1, revision)
     assert connect(server.url, USER="keeper", PASSWORD="p").kv().open_bucket("b").get("key").value == 1
-    with pytest.raises(JetStreamNotEnabled):
+    with pytest.raises(JetStreamNotEnabled) as caught:
         connect(server.url, USER="shop", PASSWORD="p").kv()
+    assert "DOMAIN" not in str(caught.value)

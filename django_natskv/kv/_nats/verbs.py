@@ -14,6 +14,7 @@ from django_natskv.exceptions import (
     BucketNotFound,
     ConnectFailed,
     JetStreamApiError,
+    JetStreamNotEnabled,
     NotConnected,
 )
 from django_natskv.kv._nats.client import Client
@@ -87,7 +88,13 @@ class Wire:
 
     def verify(self) -> Operation[None]:
         """Make sure that JetStream is there and new enough."""
-        info = yield from self.ask("INFO", None, "asking for JetStream")
+        try:
+            info = yield from self.ask("INFO", None, "asking for JetStream")
+        except JetStreamNotEnabled as error:
+            if self._api == "$JS.API":
+                raise
+            message = f"{error} It was looked for under {self._api}: check DOMAIN or API_PREFIX in the settings."
+            raise JetStreamNotEnabled(message) from None
         level = int((info.get("api") or {}).get("level") or 0)
         if level < OLDEST_API_LEVEL:
             message = (

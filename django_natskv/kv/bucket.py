@@ -179,7 +179,8 @@ class Bucket:
         call the bucket. Awaitables are awaited on the event loop that runs where the watch was begun, else on that
         thread.
 
-        An entry that does not decode, and an exception of the handler, goes to ``on_error``, else to the log and
+        An entry that does not decode, an exception of the handler, and a permission that the server refuses to the
+        watch, which goes on trying, goes to ``on_error``, else to the log and
         the connection's status, and the watch goes on. It survives lost connections, restarts of the server and a
         bucket that is deleted and made anew; what changed meanwhile is delivered afterwards: the newest revision of
         each key that changed, and a purge for each that is gone. A key that vanishes without a marker (an expiry, for

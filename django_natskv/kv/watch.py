@@ -17,7 +17,7 @@ from concurrent.futures import Future, InvalidStateError, TimeoutError as Future
 from datetime import UTC, datetime
 from typing import Any
 
-from django_natskv.exceptions import CodecError, UsageError
+from django_natskv.exceptions import AuthInvalid, NatsKVError, PermissionsViolation, UsageError
 from django_natskv.kv._core import Core
 from django_natskv.kv._known import Known
 from django_natskv.kv._nats.messages import Stored
@@ -118,7 +118,8 @@ class _Teller:
         self._stopped = False
         self._calling = threading.Lock()  # held while the handler is called
         self._own: asyncio.Runner | None = None  # for awaitables, where no event loop ran when the watch was begun
-        self._queue: queue.SimpleQueue[Stored | None] = queue.SimpleQueue()
+        self._refused: type[Exception] | None = None  # what was told already
+        self._queue: queue.SimpleQueue[Stored | Exception | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._deliver, name=f"natskv-watch-{core.name}", daemon=True)
         self._thread.start()
 
@@ -142,6 +143,7 @@ class _Teller:
         return self._known.revision(subject)
 
     def replace(self, replay: Sequence[Stored]) -> None:
+        self._refused = None
         news = self._known.replace(replay, datetime.now(UTC))
         if self._first and self._after is not None:
             revision, _ = self._after
@@ -161,7 +163,10 @@ class _Teller:
             self._queue.put(gone)
 
     def stale(self, error: Exception) -> None:
-        """Nothing to tell: what changes meanwhile is told afterwards."""
+        """Tell of what somebody has to mend; what heals by itself shows in what is told afterwards."""
+        if isinstance(error, PermissionsViolation | AuthInvalid) and self._refused is not type(error):
+            self._refused = type(error)
+            self._queue.put(error)
 
     def is_busy(self) -> bool:
         return self._queue.qsize() > QUEUED
@@ -187,11 +192,13 @@ class _Teller:
     def _deliver(self) -> None:
         try:
             while True:
-                stored = self._queue.get()
+                item = self._queue.get()
                 if self._stopped:
                     return
-                if stored is not None:
-                    self._hand_over(stored)
+                if isinstance(item, Stored):
+                    self._hand_over(item)
+                elif item is not None:
+                    self._tell_error(item)
                 else:
                     with contextlib.suppress(InvalidStateError):  # done at once with "updates", or cancelled
                         self.initialized.set_result(None)
@@ -237,7 +244,7 @@ class _Teller:
         except RuntimeError:  # that loop is closed
             work.close()
             _discard(result)
-            self._cease()
+            self._orphaned()
         else:
             self._await_home(future, self._home)
 
@@ -247,9 +254,16 @@ class _Teller:
             with contextlib.suppress(FutureTimeoutError):
                 future.exception(_LOOK_AROUND)
             if home.is_closed() and not future.done():
-                self._cease()  # nobody is left to be told
+                self._orphaned()
                 return
         future.result()
+
+    def _orphaned(self) -> None:
+        message = (
+            "The watch on bucket %s ends: the event loop that it was begun on, and its handler lives on, is closed"
+        )
+        logger.warning(message, self._core.name)
+        self._cease()
 
     async def _begin_at_home(self, awaitable: Awaitable[Any]) -> None:
         if self._stopped:
@@ -273,7 +287,7 @@ def log_error(core_name: str, then: Report | None = None) -> Report:
     """Return what is done with a watch's error where there is no ``on_error``: it is logged, and told to ``then``."""
 
     def report(error: Exception) -> None:
-        known = isinstance(error, CodecError)
+        known = isinstance(error, NatsKVError)
         logger.error("A watch on bucket %s: %s", core_name, error if known else "its handler failed", exc_info=error)
         if then is not None:
             then(error)

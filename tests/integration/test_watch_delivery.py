@@ -224,7 +224,8 @@ def test_a_watch_whose_loop_is_closed_ends(connect_kv: ConnectKV, bucket_name, c
     asyncio.run(begin())
     bucket.put("a", 1)
     eventually(lambda: not threads(), 5, "nobody is left to be told")
-    assert not complaints(caplog)
+    [complaint] = complaints(caplog)
+    assert "ends: the event loop" in complaint
 
 
 def test_a_watch_whose_loop_is_closed_under_its_handler_ends(connect_kv: ConnectKV, bucket_name, caplog):
@@ -245,6 +246,7 @@ def test_a_watch_whose_loop_is_closed_under_its_handler_ends(connect_kv: Connect
     loop.run_until_complete(begin())
     loop.close()
     eventually(lambda: not threads(), 5, "nobody is left to be told")
+    assert any("ends: the event loop" in complaint for complaint in complaints(caplog))
 
 
 # --- errors ---

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from django_natskv import kv
-from django_natskv.exceptions import OperationalError
+from django_natskv.exceptions import OperationalError, PermissionsViolation
 from django_natskv.kv import _session
 from django_natskv.kv._nats.exchange import Pause
 from django_natskv.kv.runner import Operation, Runner
@@ -318,6 +318,29 @@ def test_a_permission_that_is_taken_away_and_given_back(make_server, connect_kv,
     reload(users(""))
     same(told, bucket, 10)
     assert len(complaints(caplog)) <= 5
+
+
+def test_a_permission_that_is_missing_from_the_start_is_told_once(make_server, connect_kv, bucket_name):
+    def config(permissions: str) -> str:
+        watcher = f"{{ user: watcher, password: w{permissions} }}"
+        return f"authorization {{ users: [ {{ user: admin, password: a }}, {watcher} ] }}"
+
+    server: NatsServer = make_server(config=config(', permissions: { publish: { deny: "$JS.API.CONSUMER.>" } }'))
+    connect_kv(server, user="admin", password="a").kv().create_bucket({"bucket": bucket_name}).put("a", 1)
+    errors: list[Exception] = []
+    bucket = connect_kv(server, user="watcher", password="w").kv().open_bucket(bucket_name)
+    told = Told()
+    watch = bucket.watch(told, on_error=errors.append)
+    eventually(lambda: errors, 5)
+    [error] = errors
+    assert isinstance(error, PermissionsViolation)
+    assert "CONSUMER.CREATE" in error.subject
+    server.config = config("")
+    (server.directory / "server.conf").write_text(server._configuration())
+    os.kill(server.pid, signal.SIGHUP)
+    watch.initialized.result(10)
+    assert told.values == {"a": 1}
+    assert errors == [error], "once, however often it was tried"
 
 
 # --- handlers and sinks ---

@@ -70,7 +70,8 @@ class BucketConfig:
 
     ``history``: revisions kept a key, 1 to 64. ``ttl_ms`` and ``limit_marker_ttl_ms``: milliseconds.
     ``max_value_size`` and ``max_bucket_size``: bytes, -1 for no limit; the
-    server counts headers with a value, which take up to 80 bytes in a guarded write or a delete. ``storage``: "file" or "memory".
+    server counts headers with a value, which take up to 80 bytes in a guarded write or a delete.
+    ``storage``: "file" or "memory".
     ``replicas``: 1 to 5. ``placement``: ``{"cluster": str, "tags": [str]}``. ``republish``:
     ``{"source": pattern, "destination": pattern, "headers_only": bool}``. ``mirror``: a bucket's name, or
     ``{"bucket": name, "domain": str}``; ``sources``: a list of the same.

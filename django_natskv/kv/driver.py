@@ -27,6 +27,7 @@ from django_natskv.kv._interrupts import HeldSignals
 
 _NOTHING = contextlib.nullcontext()
 
+_PASSED = 3  # turns of the loop in a row that do not look for news from outside
 JOIN_TIMEOUT = 1.0  # seconds that the end of the process waits for a loop to stop
 HOT = 0.02  # seconds without a blocking call after which the keeper takes the loop back
 
@@ -45,6 +46,22 @@ class Step(Protocol):
 
     def abandon(self) -> None:
         """Nobody waits any longer: forget it."""
+
+
+class _Selector(selectors.DefaultSelector):
+    """A selector that is not asked between callbacks that are ready, three times in a row at most.
+
+    asyncio asks it before each turn, also when it will not wait; a request takes three turns, of which one has to wait.
+    """
+
+    _passed = 0
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is not None and timeout <= 0 and self._passed < _PASSED:
+            self._passed += 1
+            return []
+        self._passed = 0
+        return super().select(timeout)
 
 
 class _Loop(asyncio.SelectorEventLoop):
@@ -370,7 +387,7 @@ class Driver:
             keeper.join(JOIN_TIMEOUT)  # the old one first: they share what this object knows
         with self._guard:
             if self._loop is None:
-                self._selector = selectors.DefaultSelector()
+                self._selector = _Selector()
                 self._loop = _Loop(self._selector)
                 self._keeper = threading.Thread(target=self._keep, args=(self._loop,), name=self.name, daemon=True)
                 self._keeper.start()

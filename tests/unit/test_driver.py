@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import os
 import random
+import selectors
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 
 from django_natskv.exceptions import NotConnected, UsageError
+from django_natskv.kv.driver import _Selector
 from django_natskv.kv.runner import Runner
 from tests.fix_driver import Echo, Make, driving, echo, nothing, threads, together, wait_for
 from tests.fix_waiting import aeventually, eventually
@@ -25,6 +28,16 @@ from tests.fix_waiting import aeventually, eventually
 def test_a_thread_that_calls_often_drives_itself(runner: Runner) -> None:
     driving(runner)
     assert runner.driver._driver is None  # and lets go
+
+
+def test_the_selector_is_passed_over_between_ready_callbacks_but_never_for_long() -> None:
+    here, there = socket.socketpair()
+    with _Selector() as selector, here, there:
+        selector.register(here, selectors.EVENT_READ)
+        there.send(b"news")
+        assert [bool(selector.select(0)) for _ in range(8)] == [False, False, False, True, False, False, False, True]
+        assert selector.select(None), "who would wait is told at once"
+        assert selector.select(1)
 
 
 def test_after_a_rest_the_keeper_drives(runner: Runner) -> None:

@@ -200,3 +200,21 @@ def test_help_has_an_example(call: Call):
     code, out, _ = call("--help")
     assert code == 0
     assert "manage.py natskv_server --port 4222" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--port", "x"], "port"),
+        (["--port", "0"], "port"),
+        (["--nothing"], "--nothing"),
+        (["--status", "--stop"], "--stop"),
+    ],
+)
+def test_a_mistake_in_the_call_is_one_line(start: Start, arguments: list[str], word: str) -> None:
+    process = start(*arguments)
+    out, err = process.communicate(timeout=30)
+    assert (process.returncode, out) == (2, "")
+    [line] = err.splitlines()
+    assert word in line
+    assert line.endswith("natskv_server --help")

@@ -8,11 +8,12 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from django_natskv import server
 from django_natskv.conf.project import project_directory
 from django_natskv.exceptions import ConnectFailed
+from django_natskv.management.terminal.command import strict_parser
 
 EXAMPLES = """\
 examples:
@@ -26,10 +27,6 @@ when there is none: this command is for seeing its log, and for a port that you 
 """
 
 
-class _HelpFormatter(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the examples."""
-
-
 class Command(BaseCommand):
     help = (
         "Run the project's development nats-server in the foreground: JetStream, this machine only, data in .natskv "
@@ -39,7 +36,7 @@ class Command(BaseCommand):
     requires_system_checks: list[str] | tuple[str, ...] | Literal["__all__"] = ()
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
-        return super().create_parser(prog_name, subcommand, formatter_class=_HelpFormatter, epilog=EXAMPLES, **kwargs)
+        return strict_parser(super().create_parser(prog_name, subcommand, **kwargs), self.help, EXAMPLES)
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(

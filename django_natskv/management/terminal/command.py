@@ -54,6 +54,19 @@ class Parser(CommandParser):
         raise CommandError(message, returncode=MISTAKE)
 
 
+def strict_parser(common: CommandParser, description: str, epilog: str) -> Parser:
+    """Return a parser with the options of ``common``, Django's own, that tells a mistake in one line."""
+    return Parser(
+        prog=common.prog,
+        description=textwrap.fill(description, _WIDTH),
+        epilog=epilog,
+        parents=[common],
+        add_help=False,  # the parent's is there
+        formatter_class=HelpFormatter,
+        called_from_command_line=common.called_from_command_line,
+    )
+
+
 class VerbCommand(BaseCommand):
     """The base of commands that are called as ``manage.py COMMAND VERB ...``."""
 
@@ -64,15 +77,7 @@ class VerbCommand(BaseCommand):
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         """Return the parser: every verb also takes the options that stand before it."""
         common = super().create_parser(prog_name, subcommand, **kwargs)
-        parser = Parser(
-            prog=common.prog,
-            description=self.help,
-            epilog=self._epilog(common.prog),
-            parents=[common],
-            add_help=False,  # the parent's is there
-            formatter_class=HelpFormatter,
-            called_from_command_line=common.called_from_command_line,
-        )
+        parser = strict_parser(common, self.help, self._epilog(common.prog))
         after = super().create_parser(prog_name, subcommand, **kwargs)
         for action in after._actions:  # noqa: SLF001 - Django itself reads it, and nothing public tells the same
             # An option that is not repeated behind the verb must not undo what was said before the verb.

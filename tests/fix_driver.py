@@ -35,12 +35,15 @@ class Echo:
         self.answered_by: int | None = None
         self.abandoned = False
         self.error: Exception | None = None
+        self.then: Callable[[], None] | None = None  # called on the loop as soon as the step has begun
 
     def begin(self, done: Callable[[], None]) -> None:
         self.done = done
         self.driver.post(self._begun)
 
     def _begun(self) -> None:
+        if self.then is not None:
+            self.then()
         if self.delay:
             asyncio.get_running_loop().call_later(self.delay, self.answer)
         elif self.delay is not None:

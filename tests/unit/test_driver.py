@@ -196,7 +196,7 @@ def test_an_error_of_a_step_is_thrown_into_its_operation(runner: Runner) -> None
     step = Echo(runner.driver, None, None)
 
     def operation() -> Generator[Any, Any, str]:
-        runner.driver.post(lambda: step.answer(NotConnected("gone")))
+        step.then = lambda: step.answer(NotConnected("gone"))
         try:
             yield step
         except NotConnected as error:
@@ -263,7 +263,7 @@ def test_a_step_that_ends_between_a_signal_and_the_next_wait_is_not_waited_for(r
 
     before = signal.signal(signal.SIGUSR1, note)
     try:
-        runner.driver.post(lambda: os.kill(os.getpid(), signal.SIGUSR1))
+        step.then = lambda: os.kill(os.getpid(), signal.SIGUSR1)
         assert runner.call(wait_for(step)) == "late"
     finally:
         signal.signal(signal.SIGUSR1, before)

@@ -9,7 +9,6 @@ import abc
 import asyncio
 import contextlib
 import logging
-import random
 import time
 from collections.abc import KeysView, Sequence
 from concurrent.futures import Future, InvalidStateError, TimeoutError as FutureTimeoutError
@@ -18,6 +17,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from django_natskv.exceptions import NatsKVError, OperationalError
+from django_natskv.kv import spread
 from django_natskv.kv._core import Core
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.messages import Stored
@@ -270,7 +270,7 @@ class Feed(abc.ABC):
             patience.cancel()
             failures += 1
             ceiling = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures - 1, 10))
-            await asyncio.sleep(random.uniform(ceiling / 2, ceiling))  # noqa: S311 - jitter, not a secret
+            await asyncio.sleep(spread.between(ceiling / 2, ceiling))
         if not self.over:
             self._session = self._make(info)
             self._session.start()

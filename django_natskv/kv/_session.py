@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import secrets
 import time
 from collections.abc import Callable, Iterable, KeysView, Sequence
@@ -16,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 from django_natskv.exceptions import BucketNotFound, OperationalError
+from django_natskv.kv import spread
 from django_natskv.kv._core import Core
 from django_natskv.kv._known import Expiries, vanished
 from django_natskv.kv._nats.config import BucketInfo
@@ -165,7 +165,7 @@ class Session:
                 self._report(error)
             failures = 1 if time.monotonic() - begun > STEADY else failures + 1
             ceiling = min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(failures - 1, 10))
-            await asyncio.sleep(random.uniform(ceiling / 2, ceiling))  # noqa: S311 - jitter, not a secret
+            await asyncio.sleep(spread.between(ceiling / 2, ceiling))
 
     def _report(self, error: Exception) -> None:
         """Tell the sink, and the log: once for each kind of trouble until all is well again, not once an attempt."""
@@ -288,7 +288,7 @@ class Session:
 
     async def _stay(self, flow: Flow) -> None:
         """Pass on what comes, and look after what does not come by itself."""
-        audit = time.monotonic() + AUDIT * random.uniform(0.5, 1)  # noqa: S311 - spreads the watches of many processes
+        audit = time.monotonic() + AUDIT * spread.between(0.5, 1)  # spreads the watches of many processes
         while True:
             busy = self._sink.is_busy()
             if busy:
@@ -301,7 +301,7 @@ class Session:
                 self._listed = 0
                 await self._audit(flow)
                 # Not by the time that it took: a server that hung for a second would not be looked at for long.
-                audit = time.monotonic() + max(AUDIT, self._listed * _PER_KEY) * random.uniform(0.8, 1)  # noqa: S311
+                audit = time.monotonic() + max(AUDIT, self._listed * _PER_KEY) * spread.between(0.8, 1)
 
     def _patience(self, audit: float) -> float:
         expiry = self._expiries.next()

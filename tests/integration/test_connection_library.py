@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import random
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,8 +14,9 @@ import pytest
 from nats.aio.client import Client
 
 from django_natskv.kv._nats.sink import Sink, run_through
-from tests.fix_servers import NatsServer
-from tests.fix_waiting import aeventually
+from tests.fix_connections import Connect
+from tests.fix_servers import MakeServer, NatsServer
+from tests.fix_waiting import aeventually, eventually
 
 
 @contextlib.asynccontextmanager
@@ -165,3 +167,22 @@ async def test_a_lost_client_stays_lost(nats_server: NatsServer) -> None:
         await asyncio.wait_for(closed.wait(), 5)
         assert client.is_closed
         assert client._reconnection_task is None
+
+
+def test_nothing_is_drawn_from_the_programs_own_source_of_chance(
+    connect: Connect, make_server: MakeServer, bucket_name: str
+) -> None:
+    """A seeded program, a test under hypothesis: who draws beside them changes what they get."""
+    server = make_server()
+    random.seed(7)
+    before = random.getstate()
+    connection = connect(["nats://127.0.0.1:1", server.url], RECONNECT={"WAIT": 0.05})
+    bucket = connection.kv().create_bucket({"bucket": bucket_name})
+    watch = bucket.watch(lambda _entry: None)
+    watch.initialized.result(5)
+    server.kill()
+    eventually(lambda: connection.status != "connected")
+    server.start()
+    eventually(lambda: connection.status == "connected", 10)
+    watch.stop()
+    assert random.getstate() == before

@@ -150,7 +150,11 @@ def _reader(directory: Path) -> Iterator[Reader]:
     finally:
         if reader.server is not None:
             reader.server.send_signal(signal.SIGINT)
-            reader.server.communicate(timeout=20)
+            try:
+                reader.server.communicate(timeout=20)
+            finally:
+                reader.server.kill()
+                reader.server.communicate()
 
 
 @pytest.mark.slow

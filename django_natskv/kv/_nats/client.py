@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import itertools
 import logging
-import random
 import secrets
 from collections.abc import Callable, Coroutine
 from enum import StrEnum
@@ -30,6 +29,7 @@ from django_natskv.exceptions import (
     OperationalError,
     ValueTooLarge,
 )
+from django_natskv.kv import spread
 from django_natskv.kv._nats.dial import Dialled, parse_violation, refused
 from django_natskv.kv._nats.exchange import ConnectionLost, Exchange
 from django_natskv.kv._nats.lean import LeanClient
@@ -326,8 +326,8 @@ class Client:
         """Wait, longer after each failure and with jitter; a request that comes meanwhile shortens it."""
         reconnect = self.settings.reconnect
         ceiling = min(reconnect.max_wait, reconnect.wait * 2 ** min(failures - 1, 16))
-        delay = random.uniform(ceiling / 2, ceiling)  # noqa: S311 - jitter, not a secret
-        floor = min(delay, reconnect.wait * random.uniform(0.5, 1))  # noqa: S311
+        delay = spread.between(ceiling / 2, ceiling)
+        floor = min(delay, reconnect.wait * spread.between(0.5, 1))
         assert self._wake is not None  # noqa: S101 - set by _supervise
         await asyncio.sleep(floor)
         self._wake.clear()

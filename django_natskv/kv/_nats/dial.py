@@ -163,6 +163,7 @@ def _options(dialled: Dialled, settings: ConnectionSettings, tls_name: str) -> d
         "connect_timeout": settings.connect_timeout,
         "reconnect_time_wait": 0,
         "max_reconnect_attempts": 1,
+        "dont_randomize": True,  # there is one, and Python's shared source of chance is the program's own
         "ping_interval": PING_INTERVAL,
         "pending_size": 0,  # a publish without a connection fails at once instead of going out later (F10)
         "inbox_prefix": settings.inbox_prefix or "_INBOX",

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import random
 from urllib.parse import urlsplit
 
 from django_natskv.exceptions import AuthInvalid, ConnectFailed, OperationalError
+from django_natskv.kv import spread
 from django_natskv.kv._nats.dial import Dialled, dial
 from django_natskv.kv.settings import ConnectionSettings
 
@@ -69,7 +69,7 @@ class Servers:
             # Servers tell of each other by address, and certificates seldom hold addresses.
             known.setdefault(netloc, (url, (first.hostname or "") if _is_address(url) else ""))
         servers = list(known.values())
-        random.shuffle(servers)
+        spread.shuffle(servers)
         return servers
 
 

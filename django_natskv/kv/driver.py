@@ -36,7 +36,10 @@ class Step(Protocol):
     """Something that an operation waits for."""
 
     deadline: float  # on the monotonic clock; set by the runner
-    renews: bool  # whether it is progress, from which the operation's time counts anew
+
+    @property
+    def renews(self) -> bool:
+        """Whether it is progress, from which the operation's time counts anew."""
 
     def begin(self, done: Callable[[], None]) -> None:
         """Start; ``done`` is called once, on the loop, when the step is over."""

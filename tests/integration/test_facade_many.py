@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import pytest
 
 from django_natskv.exceptions import InvalidKey, UsageError
+from django_natskv.kv._nats.exchange import Exchange
+from django_natskv.kv._nats.verbs import MAX_MATCHES
 from tests.fix_facade import fill
 
 
@@ -150,3 +153,18 @@ def test_a_key_that_is_made_again_during_purge_deletes_lives(make_bucket, connec
             stopping.set()
         making.result()
     assert bucket.get("a") is not None
+
+
+def test_a_read_in_several_parts_may_take_its_time_for_each(connect_kv, make_bucket, monkeypatch):
+    bucket = make_bucket(storage="memory")
+    keys = [f"k.{number}" for number in range(3 * MAX_MATCHES)]
+    fill(bucket, keys)
+    begin = Exchange.begin
+
+    def late(self, done):
+        # Each part takes most of the time that there is for one.
+        self._client.later(0.6, partial(begin, self, done)) if self.many else begin(self, done)
+
+    monkeypatch.setattr(Exchange, "begin", late)
+    impatient = connect_kv(request_timeout=1.0).kv().open_bucket(bucket.name)
+    assert list(impatient.get_many(keys)) == keys

@@ -27,7 +27,6 @@ class Exchange:
     ``patient`` that it may wait a moment for a lost connection instead of failing at once.
     """
 
-    renews = False
     __slots__ = (
         "_client", "_done", "deadline", "error", "headers", "inbox", "many", "over", "patient", "payload", "replies",
         "sent", "subject", "token", "what", "writes",
@@ -62,6 +61,11 @@ class Exchange:
         self.over = False
         self.error: Exception | None = None
         self.replies: list[Any] = []
+
+    @property
+    def renews(self) -> bool:
+        """Many replies are progress of their own: a read of many keys takes as long as it takes."""
+        return self.many
 
     def begin(self, done: Callable[[], None]) -> None:
         """Hand the request to the client."""
@@ -115,7 +119,6 @@ class Exchange:
 class Pull(Exchange):
     """A request for at most ``batch`` deliveries, which ends early on a status of the server other than a heartbeat."""
 
-    renews = True  # each pull is progress of its own
     __slots__ = ("batch", "count")
 
     def __init__(self, client: Client, subject: str, payload: bytes, *, batch: int, inbox: Inbox, what: str) -> None:

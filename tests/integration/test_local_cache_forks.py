@@ -23,7 +23,7 @@ for number in range(3):
             while cache.value("a") != 2 and time.monotonic() < deadline:
                 time.sleep(0.002)
             out = [value, ready, cache.value("a"), cache.status().state]
-            print(json.dumps(out), flush=True)
+            os.write(1, json.dumps(out).encode() + b"\\n")  # whole: the others write too
         finally:
             os._exit(0)
     children.append(read)

@@ -87,6 +87,19 @@ def test_get_many_of_values_that_do_not_fit_into_one_answer(make_server, connect
     assert [entry.value[:3] for entry in found.values()] == [(key * 2)[:3].encode() for key in keys]
 
 
+def test_get_many_and_history_of_values_of_which_one_alone_is_larger_than_an_answer(make_server, connect_kv, face):
+    server = make_server(config="max_payload: 8MB")
+    context = face.wrap(connect_kv(server)).kv()
+    bucket = context.create_bucket({"bucket": "large", "history": 4}, codec="bytes")
+    keys = [f"k{number}" for number in range(6)]
+    for key in keys:
+        bucket.put(key, key.encode() * 1_500_000)
+    assert [entry.value[:2].decode() for entry in bucket.get_many(keys).values()] == keys
+    for digit in b"12":
+        bucket.put("k0", bytes([digit]) * 3_000_000)
+    assert [entry.value[:2] for entry in bucket.history("k0")] == [b"k0", b"11", b"22"]
+
+
 # ---------------------------------------------------------------------- purge_deletes
 
 

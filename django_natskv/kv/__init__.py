@@ -5,6 +5,7 @@ Owns the public names of the facade. Knows nothing of settings: a connection is 
 
 from django_natskv.kv._feed import State as LocalCacheState
 from django_natskv.kv.bucket import Bucket
+from django_natskv.kv.changes import Change
 from django_natskv.kv.codecs import Codec
 from django_natskv.kv.connection import Connection
 from django_natskv.kv.context import KVContext
@@ -18,6 +19,7 @@ __all__ = [
     "Bucket",
     "BucketConfig",
     "BucketStatus",
+    "Change",
     "Codec",
     "Connection",
     "ConnectionSettings",

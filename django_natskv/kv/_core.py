@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from django_natskv.exceptions import CodecError, InvalidTTL, OperationTimedOut, UsageError, WrongRevision
+from django_natskv.exceptions import CodecError, OperationalError, OperationTimedOut, UsageError, WrongRevision
 from django_natskv.kv._interrupts import from_handler
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.errors import wrong_revision
 from django_natskv.kv._nats.exchange import Pause
 from django_natskv.kv._nats.inbox import Inbox
-from django_natskv.kv._nats.messages import OPERATION, Stored, from_delivery, status_of
+from django_natskv.kv._nats.messages import Stored, from_delivery, own_headers, status_of
 from django_natskv.kv._nats.verbs import MAX_MATCHES, Wire
-from django_natskv.kv._nats.writes import Writer
+from django_natskv.kv._nats.writes import Write, Writer
+from django_natskv.kv.changes import ABSENT, Change, check_revision
 from django_natskv.kv.codecs import Codec
-from django_natskv.kv.entries import MAX_HISTORY, MAX_TTL_MS, Entry, Operation as Did
+from django_natskv.kv.entries import MAX_HISTORY, Entry, Operation as Did
 from django_natskv.kv.names import check_key, check_patterns, disjoint, matcher
 from django_natskv.kv.runner import Operation
 
@@ -31,9 +32,7 @@ _AT_ONCE = 256  # requests sent side by side
 _TRIES = 5  # of a create over a marker that keeps changing, of a listing that stays incomplete
 _GONE = ("409", "503")  # what the server says instead of deliveries when a consumer is no more
 _QUIET_ROUNDS = 25  # checks without anything new, 10 ms apart, after which a replay that is incomplete begins again
-_LAST_REVISION = 2**63 - 1
 _LISTED = 20_000  # keys up to which a replay's end is held against their list and not only their number
-_MS = 1_000
 _NS = 1_000_000_000
 
 
@@ -164,47 +163,75 @@ class Core:
 
     # --- writing ---
 
-    def put(self, key: str, value: Any) -> Operation[int]:
-        """See ``Bucket.put``."""
-        check_key(key)
-        return (yield from self._write(key, self.encode(key, value), {}, self._what("putting", key)))
+    def write(self, change: Change) -> Operation[int]:
+        """Carry out one change and return the new revision."""
+        write = self._prepare(change)
+        if change.revision == ABSENT:
+            return (yield from self._create(write))
+        revision = yield from self._writer.write(self.info, write)
+        self._tell(write, revision)
+        return revision
 
-    def create(self, key: str, value: Any, ttl_ms: int | None) -> Operation[int]:
-        """See ``Bucket.create``."""
-        check_key(key)
-        headers = _ttl(ttl_ms)
-        data = self.encode(key, value)
-        what = self._what("creating", key)
-        expected = 0
+    def erasing(self, change: Change) -> Operation[None]:
+        """Carry out one change whose revision nobody needs."""
+        yield from self.write(change)
+
+    def write_many(self, changes: object) -> Operation[list[int | OperationalError]]:
+        """See ``Bucket.write_many``."""
+        if isinstance(changes, str | bytes) or not isinstance(changes, Iterable):
+            message = f"write_many takes a list of changes, not {type(changes).__name__}."
+            raise UsageError(message)
+        writes = [self._prepare(change) for change in changes]
+        results = yield from self._writer.write_many(self.info, writes)
+        for position, (write, result) in enumerate(zip(writes, results, strict=True)):
+            if isinstance(result, int):
+                self._tell(write, result)
+            elif isinstance(result, WrongRevision) and write.expected == ABSENT:
+                results[position] = yield from self._create_over(write)
+        return results
+
+    def _prepare(self, change: object) -> Write:
+        """Return the bytes of a change; everything that can be wrong with it is, before anything is sent."""
+        if not isinstance(change, Change):
+            message = f"A change is made by Change.put, create, update, delete or purge, not {type(change).__name__}."
+            raise UsageError(message)
+        key = check_key(change.key)
+        headers = change.wire_headers()
+        data = self.encode(key, change.value) if change.operation is Did.PUT else b""
+        return Write(key, data, headers, change.revision, self._what(change.doing, key))
+
+    def _create(self, write: Write) -> Operation[int]:
         for _ in range(_TRIES):
             try:
-                return (yield from self._write(key, data, headers, what, expected))
+                revision = yield from self._writer.write(self.info, write)
             except WrongRevision:
-                stored = yield from self.wire.last_of_leader(self.info.origin, self.prefix + key, what)
+                stored = yield from self.wire.last_of_leader(self.info.origin, self.prefix + write.key, write.what)
                 if stored is not None and stored.operation is Did.PUT:
                     raise
                 # A marker counts as a revision: what stands there must be named to be written over (F17).
-                expected = 0 if stored is None else stored.revision
-        raise wrong_revision(what, self.name, key)
+                write = replace(write, expected=ABSENT if stored is None else stored.revision)
+            else:
+                self._tell(write, revision)
+                return revision
+        raise wrong_revision(write.what, self.name, write.key)
 
-    def update(self, key: str, value: Any, revision: int) -> Operation[int]:
-        """See ``Bucket.update``."""
-        check_key(key)
-        expected = check_revision(revision)
-        return (yield from self._write(key, self.encode(key, value), {}, self._what("updating", key), expected))
+    def _create_over(self, write: Write) -> Operation[int | OperationalError]:
+        try:
+            return (yield from self._create(write))
+        except OperationalError as error:
+            return error
 
-    def delete(self, key: str, revision: int | None) -> Operation[None]:
-        """See ``Bucket.delete``."""
-        check_key(key)
-        expected = None if revision is None else check_revision(revision)
-        yield from self._write(key, b"", {OPERATION: "DEL"}, self._what("deleting", key), expected)
-
-    def purge(self, key: str, revision: int | None, marker_ttl_ms: int | None) -> Operation[None]:
-        """See ``Bucket.purge``."""
-        check_key(key)
-        expected = None if revision is None else check_revision(revision)
-        headers = {OPERATION: "PURGE", "Nats-Rollup": "sub", **_ttl(marker_ttl_ms)}
-        yield from self._write(key, b"", headers, self._what("purging", key), expected)
+    def erase(self, patterns: object, before: object) -> Operation[int]:
+        """See ``Bucket.erase``."""
+        checked = (">",) if patterns is None else check_patterns(patterns)
+        limit = None if before is None else check_revision(before)
+        what = f"erasing entries of bucket {self.name!r}"
+        count = 0
+        # A mirror does not follow what its origin removes: both are told.
+        for bucket in dict.fromkeys((self.info.origin, self.name)):
+            for pattern in disjoint(checked):
+                count += yield from self.wire.purge(bucket, self.prefix + pattern, limit, what)
+        return count
 
     def purge_deletes(self) -> Operation[None]:
         """See ``Bucket.purge_deletes``."""
@@ -216,13 +243,9 @@ class Core:
             for start in range(0, len(found), _AT_ONCE):
                 yield from self.wire.purge_up_to(bucket, found[start : start + _AT_ONCE])
 
-    def _write(
-        self, key: str, data: bytes, headers: dict[str, str], what: str, expected: int | None = None
-    ) -> Operation[int]:
-        revision = yield from self._writer.write(self.info, key, data, headers, what=what, expected=expected)
+    def _tell(self, write: Write, revision: int) -> None:
         if self._wrote is not None:
-            self._wrote(self.info, key, revision, headers, data)
-        return revision
+            self._wrote(self.info, write.key, revision, write.headers, write.data)
 
     # --- the whole bucket ---
 
@@ -318,7 +341,8 @@ class Core:
         key = self.key(stored)
         operation = stored.operation
         value = self.decode(key, stored.data) if operation is Did.PUT else None
-        return Entry(self.name, key, value, stored.revision, stored.created, operation, delta)
+        headers = own_headers(stored.headers)
+        return Entry(self.name, key, value, stored.revision, stored.created, operation, delta, headers)
 
     def encode(self, key: str, value: Any) -> bytes:
         """Return the bytes for ``value``; ``CodecError``."""
@@ -348,25 +372,6 @@ class Core:
 
     def _what(self, doing: str, key: str) -> str:
         return f"{doing} {key!r} in bucket {self.name!r}"
-
-
-def check_revision(revision: object) -> int:
-    """Return a number that a server can read and that names the same revision, else raise ``UsageError``."""
-    if type(revision) is not int or revision < 1:
-        message = f"A revision is a whole number from 1, not {revision!r}."
-        raise UsageError(message)
-    # No server gets that far, and what it cannot count to it takes modulo 2**64: a guard would match another revision.
-    return min(revision, _LAST_REVISION)
-
-
-def _ttl(ttl_ms: object) -> dict[str, str]:
-    if ttl_ms is None:
-        return {}
-    if type(ttl_ms) is not int or not _MS <= ttl_ms <= MAX_TTL_MS:
-        message = f"A time to live is whole milliseconds, at least 1,000 and at most a century, not {ttl_ms!r}."
-        raise InvalidTTL(message, ttl_ms=ttl_ms)
-    # The server counts whole seconds (F14); rounded up, an entry lives at least as long as was asked.
-    return {"Nats-TTL": f"{-(-ttl_ms // _MS)}s"}
 
 
 def _chunks(subjects: list[str], max_payload: int) -> Iterable[list[str]]:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from django_natskv.exceptions import CodecError
 from django_natskv.kv._core import Core
 from django_natskv.kv._nats.config import BucketInfo
-from django_natskv.kv._nats.messages import Stored
-from django_natskv.kv.entries import Entry, Operation
+from django_natskv.kv._nats.messages import Stored, own_headers
+from django_natskv.kv.entries import NO_HEADERS, Entry, Operation
 
 OVERHEAD = 300  # bytes that an entry takes beside its key and its value
 _IMMUTABLE = (str, int, float, bool, bytes, type(None))  # what no reader can change, and so is handed out as it is
+_HEADER = 150  # bytes that a header takes beside its name and value, its part of the mapping included
 _NUMBER = 32  # bytes of a value that has no length
 _NEVER = "never"  # a time to live that takes a value out of its bucket's
 
@@ -82,7 +83,8 @@ class Keeper:
     def entry(self, key: str, stored: Stored) -> Entry:
         """Return the entry of ``key`` for a value; ``CodecError`` when it does not decode."""
         value = self.core.decode(key, stored.data)
-        entry = Entry(self.core.name, key, value, stored.revision, stored.created, Operation.PUT)
+        headers = own_headers(stored.headers) if stored.headers else NO_HEADERS
+        entry = Entry(self.core.name, key, value, stored.revision, stored.created, Operation.PUT, None, headers)
         lives = self._ttl if not stored.headers else self._lifetime(stored)
         if lives is None and isinstance(entry.value, _IMMUTABLE):
             return entry
@@ -104,13 +106,21 @@ class Keeper:
         """Return the value's bytes again; ``CodecError``."""
         return self.core.encode(entry.key, entry.value)
 
-    def restore(self, key: str, data: bytes, revision: int, created: datetime, lives: timedelta | None) -> Entry | None:
+    def restore(
+        self,
+        key: str,
+        data: bytes,
+        revision: int,
+        created: datetime,
+        lives: timedelta | None,
+        headers: Mapping[str, str],
+    ) -> Entry | None:
         """Return an entry that was written to a file, or None when it does not decode any more."""
         try:
             value = self.core.decode(key, data)
         except CodecError:
             return None
-        entry = Entry(self.core.name, key, value, revision, created, Operation.PUT)
+        entry = Entry(self.core.name, key, value, revision, created, Operation.PUT, None, own_headers(headers))
         return entry if lives is None and isinstance(entry.value, _IMMUTABLE) else special(entry, len(data), lives)
 
     def _lifetime(self, stored: Stored) -> timedelta | None:
@@ -130,7 +140,16 @@ class Keeper:
 def special(entry: Entry, size: int, lives: timedelta | None) -> SpecialEntry:
     """Return ``entry`` as one that is looked at before it is handed out."""
     return SpecialEntry(
-        entry.bucket, entry.key, entry.value, entry.revision, entry.created, entry.operation, None, size, lives
+        entry.bucket,
+        entry.key,
+        entry.value,
+        entry.revision,
+        entry.created,
+        entry.operation,
+        None,
+        entry.headers,
+        size,
+        lives,
     )
 
 
@@ -139,7 +158,7 @@ def plain(entry: Entry) -> Entry:
     if not isinstance(entry, SpecialEntry):
         return entry
     value = entry.value if isinstance(entry.value, _IMMUTABLE) else copy.deepcopy(entry.value)
-    return Entry(entry.bucket, entry.key, value, entry.revision, entry.created, entry.operation)
+    return Entry(entry.bucket, entry.key, value, entry.revision, entry.created, entry.operation, None, entry.headers)
 
 
 def weight(entry: Entry) -> int:
@@ -150,4 +169,6 @@ def weight(entry: Entry) -> int:
         size = len(entry.value)
     else:
         size = _NUMBER
+    if entry.headers:
+        size += sum(_HEADER + len(name) + len(value) for name, value in entry.headers.items())
     return OVERHEAD + len(entry.key) + size

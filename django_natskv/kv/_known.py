@@ -11,7 +11,8 @@ from collections.abc import Iterable, KeysView
 from dataclasses import replace
 from datetime import datetime
 
-from django_natskv.kv._nats.messages import OPERATION, Stored
+from django_natskv.kv._nats.messages import Stored
+from django_natskv.kv.changes import OPERATION
 
 _SLACK = 1_000  # dates left behind before they are cleared away
 

@@ -29,10 +29,10 @@ from django_natskv.kv.entries import Entry
 logger = logging.getLogger("django_natskv.local")
 
 SUFFIX = ".natskv"
-_MAGIC = b"natskv local cache 1\n"  # another version is another magic
+_MAGIC = b"natskv local cache 2\n"  # another version is another magic
 _DIGEST = 32  # bytes
 _LENGTH = struct.Struct(">I")
-_RECORD = struct.Struct(">HIQqd")  # lengths of key and value, revision, created (us), lives (s, or -1)
+_RECORD = struct.Struct(">HIIQqd")  # lengths of key, headers and value, revision, created (us), lives (s, or -1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _ABANDONED = 60.0  # seconds after which a file that was not finished has no writer any more
@@ -90,8 +90,10 @@ class SnapshotFile:
             key, data = entry.key.encode(), keeper.encode(entry)
             lives = entry.lives.total_seconds() if isinstance(entry, SpecialEntry) and entry.lives is not None else -1.0
             created = (entry.created - _EPOCH) // _MICROSECOND
-            yield _RECORD.pack(len(key), len(data), entry.revision, created, lives)
+            headers = json.dumps(dict(entry.headers)).encode() if entry.headers else b""
+            yield _RECORD.pack(len(key), len(headers), len(data), entry.revision, created, lives)
             yield key
+            yield headers
             yield data
             if not position % _BREATH:
                 breathe()
@@ -159,13 +161,15 @@ class SnapshotFile:
     def _entries(data: bytes, start: int, keeper: Keeper) -> Iterator[tuple[str, Entry]]:
         position = 0
         while start < len(data):
-            key_length, length, revision, created, seconds = _RECORD.unpack_from(data, start)
+            key_length, headers_length, length, revision, created, seconds = _RECORD.unpack_from(data, start)
             start += _RECORD.size
             key = data[start : start + key_length].decode()
             start += key_length
+            headers = json.loads(data[start : start + headers_length]) if headers_length else {}
+            start += headers_length
             lives = None if seconds < 0 else timedelta(seconds=seconds)
             value = data[start : start + length]
-            entry = keeper.restore(key, value, revision, _EPOCH + created * _MICROSECOND, lives)
+            entry = keeper.restore(key, value, revision, _EPOCH + created * _MICROSECOND, lives, headers)
             start += length
             if entry is not None:
                 yield key, entry

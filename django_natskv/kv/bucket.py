@@ -5,15 +5,18 @@ Owns the two faces and what they promise. Knows nothing of how an operation is c
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django_natskv.exceptions import OperationalError
 from django_natskv.kv._core import Core
+from django_natskv.kv.changes import Change
 from django_natskv.kv.entries import Deliver, Entry
 from django_natskv.kv.runner import Runner
 from django_natskv.kv.watch import Handler, OnError, Watch, Watcher
 
 Filter = str | Iterable[str]
+Headers = Mapping[str, str] | None
 
 
 class Bucket:
@@ -55,65 +58,125 @@ class Bucket:
         """See get()."""
         return await self._runner.acall(self._core.get(key, revision))
 
-    def put(self, key: str, value: Any) -> int:
+    def put(self, key: str, value: Any, *, ttl_ms: int | None = None, headers: Headers = None) -> int:
         """Write ``value`` under ``key``, whatever is there, and return the new revision.
 
-        Raises ``ValueTooLarge`` and ``BucketFull``.
+        With ``ttl_ms`` (milliseconds, at least 1,000, rounded up to whole seconds, in which the server counts) the
+        entry expires by itself; in a bucket that keeps history and has no ``limit_marker_ttl_ms``, the revision before
+        it shows again then. ``headers`` are kept with the value: printable ASCII under names of the application's
+        own, not "Nats-", "KV-", "Status" or "Description". Raises ``ValueTooLarge``, ``BucketFull``, ``InvalidTTL``
+        and ``UsageError`` for headers.
         """
-        return self._runner.call(self._core.put(key, value))
+        return self._runner.call(self._core.write(Change.put(key, value, ttl_ms=ttl_ms, headers=headers)))
 
-    async def aput(self, key: str, value: Any) -> int:
+    async def aput(self, key: str, value: Any, *, ttl_ms: int | None = None, headers: Headers = None) -> int:
         """See put()."""
-        return await self._runner.acall(self._core.put(key, value))
+        return await self._runner.acall(self._core.write(Change.put(key, value, ttl_ms=ttl_ms, headers=headers)))
 
-    def create(self, key: str, value: Any, *, ttl_ms: int | None = None) -> int:
+    def create(self, key: str, value: Any, *, ttl_ms: int | None = None, headers: Headers = None) -> int:
         """Write ``value`` under ``key`` only if the key is absent, and return the new revision.
 
-        Works over any marker. With ``ttl_ms`` (milliseconds, at least 1,000, rounded up to whole seconds, in which
-        the server counts) the entry expires by itself. Raises ``WrongRevision`` when the key is live, and
-        ``InvalidTTL``.
+        Works over any marker. ``ttl_ms`` and ``headers`` as in ``put``. Raises ``WrongRevision`` when the key is live.
         """
-        return self._runner.call(self._core.create(key, value, ttl_ms))
+        return self._runner.call(self._core.write(Change.create(key, value, ttl_ms=ttl_ms, headers=headers)))
 
-    async def acreate(self, key: str, value: Any, *, ttl_ms: int | None = None) -> int:
+    async def acreate(self, key: str, value: Any, *, ttl_ms: int | None = None, headers: Headers = None) -> int:
         """See create()."""
-        return await self._runner.acall(self._core.create(key, value, ttl_ms))
+        return await self._runner.acall(self._core.write(Change.create(key, value, ttl_ms=ttl_ms, headers=headers)))
 
-    def update(self, key: str, value: Any, revision: int) -> int:
+    def update(self, key: str, value: Any, revision: int, *, ttl_ms: int | None = None, headers: Headers = None) -> int:
         """Write ``value`` under ``key`` only if ``revision`` is still its newest, and return the new revision.
 
-        Raises ``WrongRevision`` when the key has moved on.
+        ``ttl_ms`` and ``headers`` as in ``put``: those of the revision before do not stay. Raises ``WrongRevision``
+        when the key has moved on.
         """
-        return self._runner.call(self._core.update(key, value, revision))
+        return self._runner.call(self._core.write(Change.update(key, value, revision, ttl_ms=ttl_ms, headers=headers)))
 
-    async def aupdate(self, key: str, value: Any, revision: int) -> int:
+    async def aupdate(
+        self, key: str, value: Any, revision: int, *, ttl_ms: int | None = None, headers: Headers = None
+    ) -> int:
         """See update()."""
-        return await self._runner.acall(self._core.update(key, value, revision))
+        return await self._runner.acall(
+            self._core.write(Change.update(key, value, revision, ttl_ms=ttl_ms, headers=headers))
+        )
 
-    def delete(self, key: str, *, revision: int | None = None) -> None:
+    def delete(
+        self, key: str, *, revision: int | None = None, marker_ttl_ms: int | None = None, headers: Headers = None
+    ) -> None:
         """Write a tombstone over ``key``: it reads as absent, and its history stays readable.
 
-        With ``revision`` only if that is still the key's newest, else ``WrongRevision``. Deleting what is absent is
-        no error.
+        With ``revision`` only if that is still the key's newest, else ``WrongRevision``. With ``marker_ttl_ms``
+        (milliseconds, at least 1,000, rounded up to whole seconds) the tombstone itself expires; a server that is
+        killed before it has written that down may bring an older value back, unless that had expired by then too.
+        Deleting what is absent is no error.
         """
-        return self._runner.call(self._core.delete(key, revision))
+        return self._runner.call(
+            self._core.erasing(Change.delete(key, revision=revision, marker_ttl_ms=marker_ttl_ms, headers=headers))
+        )
 
-    async def adelete(self, key: str, *, revision: int | None = None) -> None:
+    async def adelete(
+        self, key: str, *, revision: int | None = None, marker_ttl_ms: int | None = None, headers: Headers = None
+    ) -> None:
         """See delete()."""
-        return await self._runner.acall(self._core.delete(key, revision))
+        return await self._runner.acall(
+            self._core.erasing(Change.delete(key, revision=revision, marker_ttl_ms=marker_ttl_ms, headers=headers))
+        )
 
-    def purge(self, key: str, *, revision: int | None = None, marker_ttl_ms: int | None = None) -> None:
+    def purge(
+        self, key: str, *, revision: int | None = None, marker_ttl_ms: int | None = None, headers: Headers = None
+    ) -> None:
         """Erase the history of ``key`` down to one purge marker.
 
-        With ``revision`` only if that is still the key's newest, else ``WrongRevision``. With ``marker_ttl_ms``
-        (milliseconds, at least 1,000, rounded up to whole seconds) the marker itself expires; a server that is
-        killed before it has written that down may bring an older value back, so leave it out where that matters.
+        ``revision``, ``marker_ttl_ms`` and ``headers`` as in ``delete``.
         """
-        return self._runner.call(self._core.purge(key, revision, marker_ttl_ms))
+        return self._runner.call(
+            self._core.erasing(Change.purge(key, revision=revision, marker_ttl_ms=marker_ttl_ms, headers=headers))
+        )
 
-    async def apurge(self, key: str, *, revision: int | None = None, marker_ttl_ms: int | None = None) -> None:
+    async def apurge(
+        self, key: str, *, revision: int | None = None, marker_ttl_ms: int | None = None, headers: Headers = None
+    ) -> None:
         """See purge()."""
-        return await self._runner.acall(self._core.purge(key, revision, marker_ttl_ms))
+        return await self._runner.acall(
+            self._core.erasing(Change.purge(key, revision=revision, marker_ttl_ms=marker_ttl_ms, headers=headers))
+        )
+
+    def write_many(self, changes: Iterable[Change]) -> list[int | OperationalError]:
+        """Carry out several changes side by side; return, in their order, each new revision, or the error instead.
+
+        Not all or nothing, and no order among them: changes of one key belong into calls of their own. What is wrong
+        with a change itself (``UsageError``, ``CodecError``) is raised before anything is sent. An error in the result
+        is one that the operation alone would have raised, ``WrongRevision`` for instance.
+        """
+        return self._runner.call(self._core.write_many(changes))
+
+    async def awrite_many(self, changes: Iterable[Change]) -> list[int | OperationalError]:
+        """See write_many()."""
+        return await self._runner.acall(self._core.write_many(changes))
+
+    def erase(
+        self,
+        filter: Filter | None = None,  # noqa: A002 - the contract's name
+        *,
+        before: int | None = None,
+    ) -> int:
+        """Remove every revision of every key under ``filter``, live or not, and return how many there were.
+
+        ``filter`` as in ``keys``; None means the whole bucket. With ``before`` only revisions older than that one.
+        Leaves no marker: watches and local caches learn of it by their audit, some seconds later, and a server of
+        one replica that is killed before it has written this down may bring older values back. Raises
+        ``InvalidKeys``.
+        """
+        return self._runner.call(self._core.erase(filter, before))
+
+    async def aerase(
+        self,
+        filter: Filter | None = None,  # noqa: A002 - the contract's name
+        *,
+        before: int | None = None,
+    ) -> int:
+        """See erase()."""
+        return await self._runner.acall(self._core.erase(filter, before))
 
     def keys(self, filter: Filter | None = None) -> list[str]:  # noqa: A002 - the contract's name
         """Return the live keys, in no particular order; every key that was live throughout the call is among them.

@@ -6,9 +6,10 @@ Owns their shapes and the rules of a configuration. Knows nothing of how they tr
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 from django_natskv.exceptions import InvalidDeliver, InvalidTTL, MissingRequiredKey, UnknownConfigKey, UsageError
@@ -17,6 +18,7 @@ from django_natskv.kv.names import check_name
 MAX_HISTORY = 64
 SECOND = 1_000  # milliseconds
 MAX_TTL_MS = 100 * 366 * 86_400_000  # a century; the server adds it to the time, in nanoseconds and 63 bits
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 _MAX_VALUE_SIZE = 2**31 - 1  # what the server can count to
 _MAX_BUCKET_SIZE = 2**63 - 1
 
@@ -52,7 +54,8 @@ class Entry:
 
     ``value`` is decoded by the bucket's codec; a marker (``operation`` "delete" or "purge") has None, undecoded.
     ``created`` is aware, in UTC, as the server noted it. ``delta`` is the distance from the key's newest revision
-    (0 for the newest) in history and watch, and None elsewhere.
+    (0 for the newest) in history and watch, and None elsewhere. ``headers`` are those that the application wrote
+    with the value.
     """
 
     bucket: str
@@ -62,6 +65,23 @@ class Entry:
     created: datetime
     operation: Operation
     delta: int | None = None
+    headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS, hash=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy: a view of headers cannot be."""
+        values: list[Any] = [getattr(self, name) for name in _names(type(self))]
+        headers = _names(type(self)).index("headers")
+        values[headers] = dict(self.headers)
+        return _entry, (type(self), headers, values)
+
+
+def _names(cls: type[Entry]) -> list[str]:
+    return [each.name for each in fields(cls)]
+
+
+def _entry(cls: type[Entry], headers: int, values: list[Any]) -> Entry:
+    values[headers] = MappingProxyType(values[headers]) if values[headers] else NO_HEADERS
+    return cls(*values)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ def bucket(server, connect_kv):
     for number in range(20):
         bucket.put(f"k.{number}", {"n": number})
     bucket.put("text", "some")
-    bucket.create("short", 1, ttl_ms=60_000)
+    bucket.create("short", 1, ttl_ms=60_000, headers={"By": "me"})
     return bucket
 
 
@@ -54,6 +54,7 @@ def test_it_is_served_as_stale_and_the_copy_goes_live_by_itself(file, bucket, se
     cache = cache_of(connect_kv, server, directory)
     began = time.monotonic()
     assert cache.value("k.7") == {"n": 7}
+    assert cache.get("short").headers == {"By": "me"}
     assert time.monotonic() - began < 1.5
     status = cache.status()
     assert (status.state, status.entries) == ("stale", 22)
@@ -102,7 +103,7 @@ def empty(path):
 
 
 def other_version(path):
-    path.write_bytes(path.read_bytes().replace(b"cache 1\n", b"cache 2\n"))
+    path.write_bytes(path.read_bytes().replace(b"cache 2\n", b"cache 1\n"))
 
 
 def others_may_write(path):

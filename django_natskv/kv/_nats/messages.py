@@ -8,13 +8,15 @@ from __future__ import annotations
 import binascii
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, Protocol
 
-from django_natskv.kv.entries import Operation
+from django_natskv.kv.changes import OPERATION
+from django_natskv.kv.entries import NO_HEADERS, Operation
 
-OPERATION = "KV-Operation"
 MARKER_REASON = "Nats-Marker-Reason"
 MESSAGE_ID = "Nats-Msg-Id"
 _OPERATIONS = {"DEL": Operation.DELETE, "PURGE": Operation.PURGE}
@@ -22,6 +24,7 @@ _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "µs": 1e-6,
 _PART = re.compile(r"([0-9.]+)(h|ms|m|s|us|µs|ns)")
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?(?:h|ms|m|s|us|µs|ns))+")
 _NO_HEADERS: dict[str, str] = {}
+_NOT_OWN = ("Nats-", "KV-")
 
 
 class Reply(Protocol):
@@ -105,6 +108,12 @@ def parse_metadata(reply: str) -> tuple[int, int, int, int]:
     words = reply.split(".")
     start = 5 if len(words) < 11 else 7  # noqa: PLR2004 - the two forms of the address
     return int(words[start]), int(words[start + 1]), int(words[start + 2]), int(words[start + 3])
+
+
+def own_headers(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the headers that an application wrote: neither the server's nor the facade's."""
+    own = {name: value for name, value in headers.items() if not name.startswith(_NOT_OWN)}
+    return MappingProxyType(own) if own else NO_HEADERS
 
 
 def parse_ttl(given: str) -> int:

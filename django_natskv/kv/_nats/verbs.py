@@ -162,6 +162,12 @@ class Wire:
         verb = f"STREAM.DELETE.{STREAM_PREFIX}{bucket}"
         yield from self.tell(verb, None, f"deleting the bucket {bucket!r}", bucket)
 
+    def purge(self, bucket: str, pattern: str, before: int | None, what: str) -> Operation[int]:
+        """Remove every revision under ``pattern``, or those before a revision; return how many there were."""
+        body = {"filter": pattern} if before is None else {"filter": pattern, "seq": before}
+        answer = yield from self.change(f"STREAM.PURGE.{STREAM_PREFIX}{bucket}", body, what, bucket)
+        return int(answer.get("purged", 0))
+
     def purge_up_to(self, bucket: str, filters: Sequence[tuple[str, int]]) -> Operation[None]:
         """Remove, for each subject, all revisions up to the given one."""
         verb = f"STREAM.PURGE.{STREAM_PREFIX}{bucket}"

@@ -6,17 +6,32 @@ Owns what travels with a value and when a write may be sent again. Knows nothing
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from django_natskv.exceptions import OperationalError, ValueTooLarge, WrongRevision
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.errors import api_error, too_large_for_bucket, too_large_for_server
-from django_natskv.kv._nats.exchange import ConnectionLost, Exchange, Pause, in_doubt
+from django_natskv.kv._nats.exchange import ConnectionLost, Exchange, Pause, Together, in_doubt
 from django_natskv.kv._nats.messages import MESSAGE_ID, status_of
 from django_natskv.kv._nats.verbs import NO_RESPONDERS, Wire
 from django_natskv.kv.runner import Operation
 
-_MOST_HEADERS = 256  # bytes that our headers of a write never exceed
+_AT_ONCE = 256  # writes sent side by side
+_BYTES_AT_ONCE = 2**21  # of their values
 _LEADERLESS_PAUSE = 0.1  # seconds between tries while a replicated bucket elects a leader (F20)
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One revision to be written; ``expected`` guards it, ``what`` says in words what is tried."""
+
+    key: str
+    data: bytes
+    headers: dict[str, str]
+    expected: int | None
+    what: str
 
 
 class Writer:
@@ -25,97 +40,152 @@ class Writer:
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    def write(
-        self,
-        info: BucketInfo,
-        key: str,
-        data: bytes,
-        headers: dict[str, str],
-        *,
-        what: str,
-        expected: int | None = None,
-    ) -> Operation[int]:
-        """Store a revision of ``key`` and return its number; ``expected`` guards it.
+    def write(self, info: BucketInfo, write: Write) -> Operation[int]:
+        """Store a revision and return its number.
 
         Raises ``WrongRevision``, ``BucketNotFound``, ``BucketFull``, ``ValueTooLarge`` (nothing was written) and
         ``OperationTimedOut`` (it may have been).
         """
-        headers = {**headers, MESSAGE_ID: self._wire.client.new_id()}
-        if expected is not None:
-            headers["Nats-Expected-Last-Subject-Sequence"] = str(expected)
-        yield from self._check_size(info, key, data, headers, what)
+        headers = yield from self._headers(info, write)
         try:
-            return (yield from self._send(info, key, data, headers, what))
+            return (yield from self._send(info, write, headers))
         except ConnectionLost:
-            return (yield from self._settle(info, key, data, headers, what))
+            return (yield from self._settle(info, write, headers))
 
-    def _check_size(
-        self, info: BucketInfo, key: str, data: bytes, headers: dict[str, str], what: str
-    ) -> Operation[None]:
+    def write_many(self, info: BucketInfo, writes: Sequence[Write]) -> Operation[list[int | OperationalError]]:
+        """Store revisions side by side; return the number of each, or the error that ``write`` would have raised.
+
+        Bounded in number and bytes at a time, so that the server is never given more than it takes from a connection.
+        Those that are sent at a time may be stored in any order.
+        """
+        results: list[int | OperationalError] = []
+        for group in _groups(writes):
+            results += yield from self._write_group(info, group)
+        return results
+
+    def _write_group(self, info: BucketInfo, group: Sequence[Write]) -> Operation[list[int | OperationalError]]:
+        results: list[int | OperationalError] = []
+        sent: list[tuple[int, Write, dict[str, str]]] = []
+        steps = []
+        for position, write in enumerate(group):
+            try:
+                headers = yield from self._headers(info, write)
+            except OperationalError as error:
+                results.append(error)
+                continue
+            results.append(0)
+            sent.append((position, write, headers))
+            steps.append(self._exchange(info, write, headers))
+        replies = yield Together(steps)
+        for (position, write, headers), reply in zip(sent, replies, strict=True):
+            results[position] = yield from self._outcome(info, write, headers, reply)
+        return results
+
+    def _outcome(
+        self, info: BucketInfo, write: Write, headers: dict[str, str], reply: Any
+    ) -> Operation[int | OperationalError]:
+        try:
+            if isinstance(reply, ConnectionLost):
+                return (yield from self._settle(info, write, headers))
+            if isinstance(reply, ValueTooLarge):
+                return too_large_for_server(write.what, info.bucket, write.key, reply.size, reply.limit)
+            if isinstance(reply, OperationalError):
+                return reply
+            if status_of(reply) == NO_RESPONDERS:
+                return (yield from self._send(info, write, headers))
+            return (yield from self._revision(info, write, headers, reply))
+        except OperationalError as error:
+            return error
+
+    def _headers(self, info: BucketInfo, write: Write) -> Operation[dict[str, str]]:
+        """Return the headers of a write with its id and guard; ``ValueTooLarge`` when the bucket does not take it."""
+        headers = {**write.headers, MESSAGE_ID: self._wire.client.new_id()}
+        if write.expected is not None:
+            headers["Nats-Expected-Last-Subject-Sequence"] = str(write.expected)
         limit = info.max_value_size
-        if limit < 0 or len(data) + _MOST_HEADERS <= limit:
-            return
-        if _size(headers, data) > limit:
-            # Where the value fits and the id does not, the value goes first: a write in doubt then stays in doubt.
-            del headers[MESSAGE_ID]
-        size = _size(headers, data)
+        if limit < 0 or _size(headers, write.data) <= limit:
+            return headers
+        # Where the value fits and the id does not, the value goes first: a write in doubt then stays in doubt.
+        del headers[MESSAGE_ID]
+        size = _size(headers, write.data)
         if size > limit:
             # The limit may have been raised since the bucket was opened.
             limit = yield from self._limit(info)
         if 0 <= limit < size:
-            raise too_large_for_bucket(what, info.bucket, key, size, limit)
+            raise too_large_for_bucket(write.what, info.bucket, write.key, size, limit)
+        return headers
 
     def _limit(self, info: BucketInfo) -> Operation[int]:
         return (yield from self._wire.info(info.origin)).max_value_size
 
+    def _exchange(self, info: BucketInfo, write: Write, headers: dict[str, str], *, patient: bool = False) -> Exchange:
+        return Exchange(
+            self._wire.client,
+            f"{self._wire.key_prefix}{info.origin}.{write.key}",
+            write.data,
+            headers or None,
+            what=write.what,
+            writes=True,
+            patient=patient,
+        )
+
     def _send(
-        self, info: BucketInfo, key: str, data: bytes, headers: dict[str, str], what: str, *, patient: bool = False
+        self, info: BucketInfo, write: Write, headers: dict[str, str], *, patient: bool = False
     ) -> Operation[int]:
-        subject = f"{self._wire.key_prefix}{info.origin}.{key}"
         while True:
-            exchange = Exchange(
-                self._wire.client, subject, data, headers or None, what=what, writes=True, patient=patient
-            )
             try:
-                reply = yield exchange
+                reply = yield self._exchange(info, write, headers, patient=patient)
             except ValueTooLarge as error:
-                raise too_large_for_server(what, info.bucket, key, error.size, error.limit) from None
+                raise too_large_for_server(write.what, info.bucket, write.key, error.size, error.limit) from None
             if status_of(reply) != NO_RESPONDERS:
                 break
             # Nobody took it: there is no bucket, or it has no leader for now. Nothing was written (F20).
-            yield from self._wire.info(info.origin, what)
-            yield Pause(self._wire.client, _LEADERLESS_PAUSE, what)
+            yield from self._wire.info(info.origin, write.what)
+            yield Pause(self._wire.client, _LEADERLESS_PAUSE, write.what)
+        return (yield from self._revision(info, write, headers, reply))
+
+    def _revision(self, info: BucketInfo, write: Write, headers: dict[str, str], reply: Any) -> Operation[int]:
         answer = json.loads(reply.data)
         if "error" in answer:
-            refusal = api_error(answer["error"], what, info.bucket, key)
+            refusal = api_error(answer["error"], write.what, info.bucket, write.key)
             if isinstance(refusal, ValueTooLarge):  # the limit was lowered since the bucket was opened
                 limit = yield from self._limit(info)
-                refusal = too_large_for_bucket(what, info.bucket, key, _size(headers, data), limit)
+                refusal = too_large_for_bucket(write.what, info.bucket, write.key, _size(headers, write.data), limit)
             raise refusal
         return int(answer["seq"])
 
-    def _settle(self, info: BucketInfo, key: str, data: bytes, headers: dict[str, str], what: str) -> Operation[int]:
+    def _settle(self, info: BucketInfo, write: Write, headers: dict[str, str]) -> Operation[int]:
         """Find out what became of a write whose answer was lost with the connection; send it again where it is safe."""
         if MESSAGE_ID not in headers:
-            raise in_doubt(what)
+            raise in_doubt(write.what)
         try:
-            return (yield from self._send_again(info, key, data, headers, what))
+            return (yield from self._send_again(info, write, headers))
         except OperationalError:
             # Whatever refuses the second try says nothing about the first.
-            raise in_doubt(what) from None
+            raise in_doubt(write.what) from None
 
-    def _send_again(
-        self, info: BucketInfo, key: str, data: bytes, headers: dict[str, str], what: str
-    ) -> Operation[int]:
+    def _send_again(self, info: BucketInfo, write: Write, headers: dict[str, str]) -> Operation[int]:
         try:
             # The server drops what it has seen under this id, and answers as it did the first time.
-            return (yield from self._send(info, key, data, headers, what, patient=True))
+            return (yield from self._send(info, write, headers, patient=True))
         except WrongRevision:
             # It may be our own first try that moved the key on: an unreplicated bucket compares before it looks at ids.
-            stored = yield from self._wire.last_of_leader(info.origin, f"$KV.{info.origin}.{key}", what)
+            subject = f"$KV.{info.origin}.{write.key}"
+            stored = yield from self._wire.last_of_leader(info.origin, subject, write.what)
             if stored is not None and stored.headers.get(MESSAGE_ID) == headers[MESSAGE_ID]:
                 return stored.revision
             raise
+
+
+def _groups(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
+    start = size = 0
+    for position, write in enumerate(writes):
+        if position > start and (position - start == _AT_ONCE or size + len(write.data) > _BYTES_AT_ONCE):
+            yield writes[start:position]
+            start, size = position, 0
+        size += len(write.data)
+    if start < len(writes):
+        yield writes[start:]
 
 
 def _size(headers: dict[str, str], data: bytes) -> int:

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from django_natskv import kv
 from django_natskv.exceptions import (
     BucketNotFound,
     NotConnected,
@@ -106,6 +107,36 @@ def test_a_write_without_an_answer_in_time_may_have_been_applied(through_proxy, 
     assert caught.value.may_have_been_applied
     assert "may have been applied" in str(caught.value)
     assert bucket.name in str(caught.value)
+
+
+def test_several_writes_whose_answers_are_lost_are_each_applied_once_and_told_truly(through_proxy):
+    bucket, direct, proxy, server = through_proxy
+    changes = [kv.Change.put(f"k{number}", number) for number in range(20)] + [kv.Change.create("c", 1)]
+    before = last_revision(server, bucket)
+
+    def cut_when_they_have_arrived():
+        eventually(lambda: last_revision(server, bucket) == before + 21, 0.9)
+        proxy.cut()
+        proxy.heal()
+
+    proxy.pause("replies")
+    with ThreadPoolExecutor(1) as pool:
+        cutting = pool.submit(cut_when_they_have_arrived)
+        results = bucket.write_many(changes)
+        cutting.result()
+    assert last_revision(server, bucket) == before + 21
+    for change, result in zip(changes, results, strict=True):
+        if isinstance(result, int):
+            assert direct.get(change.key).revision == result
+        else:
+            assert result.may_have_been_applied
+
+
+def test_several_writes_without_answers_in_time_may_have_been_applied(through_proxy):
+    bucket, _, proxy, _ = through_proxy
+    with proxy.paused("replies"):
+        results = bucket.write_many([kv.Change.put("a", 1), kv.Change.delete("b")])
+    assert [result.may_have_been_applied for result in results] == [True, True]
 
 
 def test_a_read_without_an_answer_in_time_changed_nothing(through_proxy):

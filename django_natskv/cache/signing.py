@@ -1,0 +1,54 @@
+"""Signatures: proof that what a bucket holds was written by someone who knows this project's SECRET_KEY.
+
+Owns the keys derived from SECRET_KEY and SECRET_KEY_FALLBACKS. Knows nothing of what is signed, nor of the network.
+"""
+
+from __future__ import annotations
+
+import hmac
+from functools import cache
+from hashlib import blake2b
+from typing import Any
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.utils.crypto import salted_hmac
+
+SIZE = 32  # bytes of a signature
+
+_SALT = "django_natskv.cache"
+
+
+def sign(context: bytes, payload: bytes) -> bytes:
+    """Return the signature, of ``SIZE`` bytes, of ``payload`` in ``context``, by SECRET_KEY.
+
+    ``context`` must tell where it ends, so that no two pairs of context and payload are one when joined.
+    """
+    return _digest(_signers()[0], context, payload)
+
+
+def verify(context: bytes, payload: bytes | memoryview, signature: bytes | memoryview) -> bool:
+    """Tell whether SECRET_KEY, or one of SECRET_KEY_FALLBACKS, made ``signature`` of ``payload`` in ``context``."""
+    return any(hmac.compare_digest(_digest(signer, context, payload), signature) for signer in _signers())
+
+
+def _digest(signer: blake2b, context: bytes, payload: bytes | memoryview) -> bytes:
+    digest = signer.copy()  # of a hash that took in its key already
+    digest.update(context)
+    digest.update(payload)
+    return digest.digest()
+
+
+@cache
+def _signers() -> tuple[blake2b, ...]:
+    secrets = (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
+    derived = [salted_hmac(_SALT, "values", secret=secret, algorithm="sha256").digest() for secret in secrets]
+    return tuple(blake2b(key=key, digest_size=SIZE) for key in derived)
+
+
+def _forget(*, setting: str, **_kwargs: Any) -> None:
+    if setting in ("SECRET_KEY", "SECRET_KEY_FALLBACKS"):
+        _signers.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="django_natskv.cache.signing")

@@ -9,11 +9,12 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 from django_natskv.exceptions import CodecError, OperationalError, OperationTimedOut, UsageError, WrongRevision
 from django_natskv.kv._interrupts import from_handler
-from django_natskv.kv._nats.config import BucketInfo
+from django_natskv.kv._nats.config import BucketInfo, from_stream
 from django_natskv.kv._nats.errors import wrong_revision
 from django_natskv.kv._nats.exchange import Pause
 from django_natskv.kv._nats.inbox import Inbox
@@ -22,7 +23,7 @@ from django_natskv.kv._nats.verbs import MAX_MATCHES, Wire
 from django_natskv.kv._nats.writes import Write, Writer
 from django_natskv.kv.changes import ABSENT, Change, check_revision
 from django_natskv.kv.codecs import Codec
-from django_natskv.kv.entries import MAX_HISTORY, Entry, Operation as Did
+from django_natskv.kv.entries import MAX_HISTORY, BucketConfig, Entry, Operation as Did
 from django_natskv.kv.names import check_key, check_patterns, disjoint, matcher
 from django_natskv.kv.runner import Operation
 
@@ -70,6 +71,10 @@ class Core:
         self.prefix = f"$KV.{info.origin}."
         self._writer = Writer(wire)
         self._wrote = wrote
+
+    def config(self) -> BucketConfig:
+        """See ``Bucket.config``."""
+        return BucketConfig(**from_stream(self.info))
 
     # --- reading ---
 
@@ -160,6 +165,11 @@ class Core:
     def count(self) -> Operation[int]:
         """Return the number of live keys."""
         return len((yield from self.heads((">",), f"counting the entries of bucket {self.name!r}")).live)
+
+    def server_time(self) -> Operation[datetime]:
+        """See ``Bucket.server_time``."""
+        info = yield from self.wire.info(self.name, f"asking for the time of the server of bucket {self.name!r}")
+        return info.asked or datetime.now(UTC)
 
     # --- writing ---
 

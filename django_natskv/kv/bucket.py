@@ -6,12 +6,13 @@ Owns the two faces and what they promise. Knows nothing of how an operation is c
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from django_natskv.exceptions import OperationalError
 from django_natskv.kv._core import Core
 from django_natskv.kv.changes import Change
-from django_natskv.kv.entries import Deliver, Entry
+from django_natskv.kv.entries import BucketConfig, Deliver, Entry
 from django_natskv.kv.runner import Runner
 from django_natskv.kv.watch import Handler, OnError, Watch, Watcher
 
@@ -44,6 +45,11 @@ class Bucket:
     def name(self) -> str:
         """The bucket's name."""
         return self._core.name
+
+    @property
+    def config(self) -> BucketConfig:
+        """How the bucket is made, as the server said when this handle was opened. What was unset has its default."""
+        return self._core.config()
 
     def get(self, key: str, *, revision: int | None = None) -> Entry | None:
         """Return the newest entry of ``key``, or None when it is absent: never written, deleted, purged or expired.
@@ -211,6 +217,14 @@ class Bucket:
     async def aget_many(self, keys: Iterable[str]) -> dict[str, Entry]:
         """See get_many()."""
         return await self._runner.acall(self._core.get_many(keys))
+
+    def server_time(self) -> datetime:
+        """Ask the server for its time, by which entries are created and expire; aware, in UTC."""
+        return self._runner.call(self._core.server_time())
+
+    async def aserver_time(self) -> datetime:
+        """See server_time()."""
+        return await self._runner.acall(self._core.server_time())
 
     def purge_deletes(self) -> None:
         """Remove everything that is kept of deleted and purged keys, their markers included, at once.

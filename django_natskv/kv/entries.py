@@ -91,7 +91,8 @@ class BucketConfig:
     ``history``: revisions kept a key, 1 to 64. ``ttl_ms`` and ``limit_marker_ttl_ms``: milliseconds.
     ``max_value_size`` and ``max_bucket_size``: bytes, -1 for no limit; the
     server counts headers with a value, which take up to 80 bytes in a guarded write or a delete.
-    ``storage``: "file" or "memory".
+    ``storage``: "file" or "memory". ``discard``: what a bucket that reached ``max_bucket_size`` does with the next value:
+    "new" refuses it with ``BucketFull``, "old" takes it and drops the oldest writes, of any key.
     ``replicas``: 1 to 5. ``placement``: ``{"cluster": str, "tags": [str]}``. ``republish``:
     ``{"source": pattern, "destination": pattern, "headers_only": bool}``. ``mirror``: a bucket's name, or
     ``{"bucket": name, "domain": str}``; ``sources``: a list of the same.
@@ -104,6 +105,7 @@ class BucketConfig:
     max_value_size: int | None = None
     max_bucket_size: int | None = None
     storage: str | None = None
+    discard: str | None = None
     replicas: int | None = None
     compression: bool | None = None
     limit_marker_ttl_ms: int | None = None
@@ -160,6 +162,7 @@ class BucketStatus:
     max_value_size: int
     max_bucket_size: int
     storage: str
+    discard: str
     replicas: int
     compression: bool
     limit_marker_ttl_ms: int
@@ -246,6 +249,12 @@ def _storage(key: str, value: object) -> str:
     return str(value)
 
 
+def _discard(key: str, value: object) -> str:
+    if value not in ("new", "old"):
+        raise _wrong(key, '"new" or "old"', value)
+    return str(value)
+
+
 def _metadata(key: str, value: object) -> Mapping[str, str]:
     if not isinstance(value, Mapping) or not all(isinstance(part, str) for item in value.items() for part in item):
         raise _wrong(key, "a mapping of strings to strings", value)
@@ -311,6 +320,7 @@ _RULES: dict[str, Any] = {
     "max_value_size": _size(_MAX_VALUE_SIZE),
     "max_bucket_size": _size(_MAX_BUCKET_SIZE),
     "storage": _storage,
+    "discard": _discard,
     "replicas": _integer(1, 5, "a whole number from 1 to 5"),
     "compression": _flag,
     "limit_marker_ttl_ms": _marker_ttl,

@@ -23,6 +23,7 @@ DEFAULTS: dict[str, Any] = {
     "max_value_size": -1,
     "max_bucket_size": -1,
     "storage": "file",
+    "discard": "new",
     "replicas": 1,
     "compression": False,
     "limit_marker_ttl_ms": 0,

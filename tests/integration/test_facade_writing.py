@@ -223,3 +223,25 @@ def test_an_error_holds_no_value(make_bucket):
             write()
         texts.append(f"{caught.value} {caught.value!r}")
     assert "s3cr3t" not in " ".join(texts)
+
+
+def test_a_full_bucket_that_discards_old_values_drops_the_oldest_writes(make_bucket):
+    bucket = make_bucket(codec="bytes", max_bucket_size=4_000, discard="old")
+    for number in range(20):
+        bucket.put(f"k{number}", b"x" * 500)
+    left = set(bucket.keys())
+    assert left
+    assert left == {f"k{number}" for number in range(20 - len(left), 20)}
+
+
+def test_a_handle_tells_how_its_bucket_is_made(make_bucket):
+    config = make_bucket(history=3, discard="old").plain.config
+    assert (config.history, config.storage, config.replicas, config.discard) == (3, "memory", 1, "old")
+    assert config.max_bucket_size == -1
+
+
+def test_the_server_tells_its_time(bucket):
+    before = bucket.server_time()
+    bucket.put("a", 1)
+    assert before <= bucket.get("a").created <= bucket.server_time()
+    assert before.tzinfo is not None

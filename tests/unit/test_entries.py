@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from django_natskv.exceptions import InvalidDeliver
+from django_natskv.exceptions import InvalidDeliver, UsageError
 from django_natskv.kv import BucketConfig, Deliver, Entry, Operation
 
 
@@ -53,3 +53,10 @@ def test_a_parsed_configuration_keeps_no_hold_of_what_it_was_given():
 
 def test_no_description_is_an_empty_one():
     assert BucketConfig.parse({"bucket": "b", "description": None}).description == ""
+
+
+@pytest.mark.parametrize("discard", ["oldest", "", "New", 1])
+def test_a_full_bucket_discards_what_is_new_or_what_is_old(discard):
+    assert BucketConfig.parse({"bucket": "b", "discard": "old"}).discard == "old"
+    with pytest.raises(UsageError, match="discard"):
+        BucketConfig.parse({"bucket": "b", "discard": discard})

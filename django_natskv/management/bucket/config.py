@@ -36,6 +36,9 @@ def add_arguments(parser: CommandParser, *, changes: bool) -> None:
     add("--max-value-size", "the largest value; unlimited for no limit", metavar="SIZE")
     add("--max-bucket-size", "the most that the bucket holds; unlimited for no limit", metavar="SIZE")
     add("--storage", "where the server keeps it: file or memory", choices=("file", "memory"))
+    add(
+        "--discard", "what makes room in a full bucket: the new value, refused, or the old ones", choices=("new", "old")
+    )
     add("--replicas", "servers of the cluster that keep a copy, 1 to 5", metavar="N")
     add("--compression", "whether the server compresses it on disk", action=BooleanOptionalAction)
     add("--metadata", "a fact to keep with the bucket; repeatable", metavar="KEY=VALUE", action="append")
@@ -130,6 +133,7 @@ _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "max_value_size": ("max_value_size", lambda given: parse_size(str(given))),
     "max_bucket_size": ("max_bucket_size", lambda given: parse_size(str(given))),
     "storage": ("storage", str),
+    "discard": ("discard", str),
     "replicas": ("replicas", lambda given: parse_number(str(given))),
     "compression": ("compression", bool),
     "metadata": ("metadata", lambda given: dict(_pair(item) for item in given)),

@@ -72,6 +72,7 @@ _FIELDS = (
     Column("max_value_size", "Max value size", show_size_exactly),
     Column("max_bucket_size", "Max bucket size", show_size_exactly),
     Column("storage", "Storage"),
+    Column("discard", "Discard"),
     Column("replicas", "Replicas"),
     Column("compression", "Compression", _yes),
     Column("metadata", "Metadata", _metadata),

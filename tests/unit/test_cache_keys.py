@@ -48,6 +48,7 @@ def spelled(prefix: str, version: object, key: str) -> tuple[str, str, str]:
         ("shop", 1, "user/7=x", "shop.1.user/7=3Dx"),
         ("shop", 1, "*.>", "shop.1.=2A.=3E"),
         ("shop", 1, "a\n", "shop.1.a=0A"),
+        ("shop", 1, "a.\n", "shop.1.a.=0A"),
         ("shop", 1, "caf\u00e9", "shop.1.caf=C3=A9"),
         ("shop", 1, "\ud800", "shop.1.=ED=A0=80"),
         ("shop\n", 1, "k", "shop=0A.1.k"),

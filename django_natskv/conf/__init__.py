@@ -116,4 +116,13 @@ def _improper(where: str, blocking: list[Problem]) -> ImproperlyConfigured:
     return ImproperlyConfigured("\n".join([f"{where} cannot be used:", *lines]))
 
 
-__all__ = ["SETTING", "Problem", "aliases", "connection_settings", "problems", "setting_problems", "settings_from"]
+__all__ = [
+    "SETTING",
+    "Problem",
+    "aliases",
+    "at",
+    "connection_settings",
+    "problems",
+    "setting_problems",
+    "settings_from",
+]

@@ -91,7 +91,7 @@ class BucketConfig:
     ``history``: revisions kept a key, 1 to 64. ``ttl_ms`` and ``limit_marker_ttl_ms``: milliseconds.
     ``max_value_size`` and ``max_bucket_size``: bytes, -1 for no limit; the
     server counts headers with a value, which take up to 80 bytes in a guarded write or a delete.
-    ``storage``: "file" or "memory". ``discard``: what a bucket that reached ``max_bucket_size`` does with the next value:
+    ``storage``: "file" or "memory". ``discard``: what a bucket that is full does with the next value:
     "new" refuses it with ``BucketFull``, "old" takes it and drops the oldest writes, of any key.
     ``replicas``: 1 to 5. ``placement``: ``{"cluster": str, "tags": [str]}``. ``republish``:
     ``{"source": pattern, "destination": pattern, "headers_only": bool}``. ``mirror``: a bucket's name, or

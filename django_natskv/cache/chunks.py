@@ -1,0 +1,155 @@
+"""Chunks: values that are larger than one message may be, in parts.
+
+Owns where the parts are, and that they go when nothing refers to them any more. Knows nothing of what they hold.
+
+The entry at the value's key is its head: it has no bytes, and a header ``Natskv-Chunks`` with the identity of this
+writing, the number of chunks and the size of the whole. The chunks are there before the head is, so whoever reads a
+head finds the value whole, or, when the head was overwritten meanwhile, not at all, and then looks again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from django_natskv.cache import keys
+from django_natskv.cache.place import Place
+from django_natskv.cache.steps import Operation
+from django_natskv.exceptions import OperationalError, ValueTooLarge
+from django_natskv.kv import Change, Entry
+
+CHUNKS = "Natskv-Chunks"
+SIZE = 512 * 1024  # bytes of a chunk, and of the largest value that is written in one
+SMALLEST = 1024
+_ROOM = 4096  # bytes of a message that are left for headers
+_AT_ONCE = 2 * 2**20  # bytes of chunks in one call, each of which has a deadline of its own
+_MARGIN_MS = 60_000  # that chunks outlive their head
+_REMEMBERED = 10_000  # heads
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a head says of its chunks."""
+
+    identity: str
+    count: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.identity}.{self.count}.{self.size}"
+
+    @classmethod
+    def of(cls, entry: Entry) -> Head | None:
+        """Return what ``entry`` says, None if its value is in one piece."""
+        said = entry.headers.get(CHUNKS) if entry.headers else None
+        if said is None:
+            return None
+        identity, _, rest = said.partition(".")
+        count, _, size = rest.partition(".")
+        if not (identity.isalnum() and count.isdecimal() and size.isdecimal()):
+            return cls("", 0, -1)  # not ours: never whole
+        return cls(identity, int(count), int(size))
+
+
+class Chunks:
+    """The chunks of the values under one KEY_PREFIX."""
+
+    def __init__(self, place: Place, prefix: str) -> None:
+        self._place = place
+        self._prefix = prefix
+        self._size = SIZE
+        self._heads: OrderedDict[str, Head] = OrderedDict()  # of the keys that this process knows as chunked
+        self._lock = threading.Lock()
+
+    def wants(self, data: bytes) -> bool:
+        """Tell whether ``data`` has to be written in chunks."""
+        return len(data) > self._size
+
+    def shrink(self, error: ValueTooLarge) -> bool:
+        """Take that less than a chunk was too large; tell whether smaller ones may do."""
+        size = (error.limit or 0) - _ROOM
+        if not SMALLEST <= size < self._size:
+            return False
+        self._size = size
+        return True
+
+    def write(self, stored: str, data: bytes, ttl_ms: int | None) -> Operation[Head]:
+        """Write the chunks of ``data`` and return what its head has to say."""
+        while True:
+            size = self._size
+            head = Head(secrets.token_hex(10), -(-len(data) // size), len(data))
+            try:
+                yield from self._write(stored, data, head, size, ttl_ms)
+            except ValueTooLarge as error:
+                yield from self.erase(head)
+                if not self.shrink(error):
+                    raise
+            except OperationalError:
+                yield from self.erase(head)
+                raise
+            else:
+                return head
+
+    def _write(self, stored: str, data: bytes, head: Head, size: int, ttl_ms: int | None) -> Operation[None]:
+        lives = None if ttl_ms is None else ttl_ms + _MARGIN_MS
+        each = max(1, _AT_ONCE // size)
+        for start in range(0, head.count, each):
+            changes = [
+                Change.put(
+                    keys.chunk(stored, head.identity, number), data[number * size : (number + 1) * size], ttl_ms=lives
+                )
+                for number in range(start, min(start + each, head.count))
+            ]
+            results = yield from self._place.ask_many(changes)
+            for result in results:
+                if isinstance(result, OperationalError):
+                    raise result
+
+    def read(self, stored: str, head: Head) -> Operation[bytes | None]:
+        """Return the whole value, None if some of it is gone."""
+        parts: list[bytes] = []
+        each = max(1, _AT_ONCE // self._size)
+        for start in range(0, head.count, each):
+            numbers = range(start, min(start + each, head.count))
+            wanted = [keys.chunk(stored, head.identity, number) for number in numbers]
+            entries = yield from self._place.ask("get_many", wanted)
+            if len(entries) < len(wanted):
+                return None
+            parts.extend(entries[name].value for name in wanted)
+        self._remember(stored, head)
+        data = b"".join(parts)
+        return data if len(data) == head.size else None
+
+    def erase(self, head: Head) -> Operation[None]:
+        """Remove the chunks of a head that is no more, or never was."""
+        yield from self._place.ask("erase", keys.all_chunks(self._prefix, head.identity))
+
+    def replaced(self, stored: str, head: Head | None) -> Operation[None]:
+        """Take that ``head``, or a value in one piece, was written; remove the chunks of what was there, if known."""
+        with self._lock:
+            old = self._heads.pop(stored, None)
+        if head is not None:
+            self._remember(stored, head)
+        if old is not None and old != head:
+            yield from self.erase(old)
+
+    def removed(self, stored: str, head: Head | None) -> Operation[None]:
+        """Take that what had ``head`` was removed."""
+        with self._lock:
+            self._heads.pop(stored, None)
+        if head is not None:
+            yield from self.erase(head)
+
+    def forget(self) -> None:
+        """Take that everything was removed."""
+        with self._lock:
+            self._heads.clear()
+
+    def _remember(self, stored: str, head: Head) -> None:
+        with self._lock:
+            self._heads[stored] = head
+            self._heads.move_to_end(stored)
+            if len(self._heads) > _REMEMBERED:
+                self._heads.popitem(last=False)

@@ -1,0 +1,83 @@
+"""Lifetimes: when what is stored expires, to the millisecond, by the clock of the server.
+
+Owns the headers that say so and what of it the server is told. Knows nothing of values.
+
+The server counts in whole seconds and lets go of an entry up to a second and a half late. So it is told the time
+rounded up, and only reclaims the space; a header says when the entry is to be taken as expired:
+
+==================  ==================================================================
+``Natskv-TTL``      seconds from the time that the server noted for the entry
+``Natskv-Expires``  seconds since 1970, for what keeps the time that it had before
+==================  ==================================================================
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from django_natskv.kv import Entry
+
+TTL = "Natskv-TTL"
+EXPIRES = "Natskv-Expires"
+LONGEST = 100 * 366 * 86_400.0  # seconds; what is to live longer never expires
+
+_MARGIN = 1.0  # seconds that the server is told more, where the time left had to be estimated
+
+
+class Lifetime:
+    """How long an entry is to live: ``seconds`` from when it is written, ``until`` a time; with neither for ever."""
+
+    __slots__ = ("seconds", "until")
+
+    def __init__(self, seconds: float | None = None, until: float | None = None) -> None:
+        self.seconds = seconds
+        self.until = until
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that say so."""
+        if self.seconds is not None:
+            return {TTL: repr(round(self.seconds, 6))}
+        return {} if self.until is None else {EXPIRES: f"{self.until:.6f}"}
+
+    def left(self, now: float) -> float | None:
+        """Return the seconds that are left at ``now``, None for no end."""
+        if self.seconds is not None:
+            return self.seconds
+        return None if self.until is None else self.until - now
+
+    def ttl_ms(self, now: float) -> int | None:
+        """Return the milliseconds to tell the server, None for no end."""
+        left = self.left(now)
+        if left is None:
+            return None
+        return math.ceil(max(1.0, left + (_MARGIN if self.until is not None else 0.0)) * 1_000)
+
+
+FOR_EVER = Lifetime()
+
+
+def seconds_of(timeout: Any) -> float | None:
+    """Return a timeout in seconds as Django takes it: None for never; 0 and less for "at once"."""
+    if timeout is None:
+        return None
+    seconds = float(timeout)
+    return None if seconds > LONGEST else seconds
+
+
+def expiry(entry: Entry) -> float | None:
+    """Return when ``entry`` expires, in seconds since 1970 by the server's clock; None for never.
+
+    What says neither as we write it was not written by us, and is taken as expired.
+    """
+    headers = entry.headers
+    if not headers:
+        return None
+    try:
+        if EXPIRES in headers:
+            return float(headers[EXPIRES])
+        if TTL in headers:
+            return entry.created.timestamp() + float(headers[TTL])
+    except ValueError:
+        return 0.0
+    return None

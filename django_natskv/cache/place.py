@@ -1,0 +1,183 @@
+"""Places: what the caches of one process share that keep their values in one bucket with the same options.
+
+Owns the bucket's handle, made at first use and again when that is needed, and the time of the server. Knows nothing of
+keys and values.
+
+Django makes a cache object for each thread and each task; a place is what these have in common.
+"""
+
+from __future__ import annotations
+
+import atexit
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.core.signals import setting_changed
+
+from django_natskv import conf
+from django_natskv.cache.options import Options, parse
+from django_natskv.cache.steps import Call, Operation
+from django_natskv.cache.values import Values
+from django_natskv.connections import Connection, connections
+from django_natskv.exceptions import BucketExists, BucketNotFound, OperationalError
+from django_natskv.kv import Bucket, Change
+
+RELEARN = 60.0  # seconds after which the server is asked for its time again
+
+
+class Clock:
+    """The time of the server, in seconds since 1970, as far as this process knows it."""
+
+    def __init__(self) -> None:
+        self._ahead = time.time() - time.monotonic()
+        self._due = 0.0
+
+    def now(self) -> float:
+        """Return the server's time."""
+        return time.monotonic() + self._ahead
+
+    def is_due(self) -> bool:
+        """Tell, to one caller only, that it is time to ask the server."""
+        now = time.monotonic()
+        if now < self._due:
+            return False
+        self._due = now + RELEARN
+        return True
+
+    def learn(self, told: datetime, asked: float) -> None:
+        """Take the answer of the server to a question ``asked`` at that time of the monotonic clock."""
+        now = time.monotonic()
+        self._ahead = told.timestamp() - (asked + now) / 2
+        self._due = now + RELEARN
+
+
+class Place:
+    """A bucket as the caches of this process use it."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.values = Values(options.codec, compress=options.compress, compress_min=options.compress_min)
+        self.clock = Clock()
+        self.stores: dict[str, Any] = {}  # by KEY_PREFIX
+        self._connection: Connection | None = None
+        self._bucket: Bucket | None = None
+
+    @property
+    def connection(self) -> Connection:
+        """The connection; made anew when the settings have changed."""
+        if self.options.url:
+            return _connection_of(self.options.url)
+        return connections[self.options.connection]
+
+    @property
+    def name(self) -> str:
+        """The bucket's name."""
+        return self.options.bucket
+
+    def ask(self, name: str, *args: Any, **options: Any) -> Operation[Any]:
+        """Return what an operation of the bucket returns; a bucket that is gone is made anew, if it may be."""
+        bucket = self._bucket
+        if bucket is None or self._connection is not self.connection:
+            bucket = yield from self._open()
+        try:
+            return (yield Call(bucket, name, *args, **options))
+        except BucketNotFound:
+            # A bucket in memory is gone whenever its server restarts (F1, F17).
+            if self._bucket is bucket:
+                self._bucket = None
+            bucket = yield from self._open()
+            return (yield Call(bucket, name, *args, **options))
+
+    def ask_many(self, changes: Sequence[Change]) -> Operation[list[int | OperationalError]]:
+        """Return what ``write_many`` returns; those that met a bucket that is gone are sent again, to a new one."""
+        if not changes:
+            return []
+        results: list[int | OperationalError] = yield from self.ask("write_many", changes)
+        again = [place for place, result in enumerate(results) if isinstance(result, BucketNotFound)]
+        if again:
+            self._bucket = None
+            repeated = yield from self.ask("write_many", [changes[place] for place in again])
+            for place, result in zip(again, repeated, strict=True):
+                results[place] = result
+        return results
+
+    def goes_back(self) -> Operation[bool]:
+        """Tell whether what was removed may come back when the server crashes (F1)."""
+        if self._bucket is None:
+            yield from self._open()
+        assert self._bucket is not None  # noqa: S101 - it was just opened
+        config = self._bucket.config
+        return config.storage == "file" and (config.replicas or 1) == 1
+
+    def now(self) -> Operation[float]:
+        """Return the time of the server, having asked for it lately."""
+        if self.clock.is_due():
+            asked = time.monotonic()
+            told = yield from self.ask("server_time")
+            self.clock.learn(told, asked)
+        return self.clock.now()
+
+    def _open(self) -> Operation[Bucket]:
+        connection = self.connection
+        context = yield Call(connection, "kv")
+        bucket: Bucket
+        try:
+            bucket = yield Call(context, "open_bucket", self.name, codec="bytes")
+        except BucketNotFound as error:
+            if not self.options.create:
+                message = (
+                    f"There is no bucket {self.name!r} for the cache, which may not make it (CREATE is False): "
+                    f"manage.py natskv_bucket create {self.name} makes it."
+                )
+                raise BucketNotFound(message, bucket=self.name) from error
+            bucket = yield from self._create(context)
+        self._connection, self._bucket = connection, bucket
+        return bucket
+
+    def _create(self, context: Any) -> Operation[Bucket]:
+        bucket: Bucket
+        try:
+            bucket = yield Call(context, "create_bucket", self.options.config, codec="bytes")
+        except BucketExists:  # someone else made it meanwhile, otherwise
+            bucket = yield Call(context, "open_bucket", self.name, codec="bytes")
+        return bucket
+
+
+_places: dict[Any, Place] = {}
+_connections: dict[str, Connection] = {}
+
+
+def place_of(location: object, params: Mapping[str, Any]) -> Place:
+    """Return the place of a cache with these settings; ``ImproperlyConfigured``."""
+    identity = repr((location, params.get("OPTIONS")))
+    place = _places.get(identity)
+    if place is None:
+        place = _places.setdefault(identity, Place(parse(location, params)))
+    return place
+
+
+def _connection_of(url: str) -> Connection:
+    connection = _connections.get(url)
+    if connection is None:
+        settings = conf.settings_from({"SERVERS": url}, "the LOCATION of a cache")
+        connection = _connections.setdefault(url, Connection(settings.servers[0], settings))
+    return connection
+
+
+def close_all() -> None:
+    """Close the connections that are the caches' own; the next use of each connects anew."""
+    for connection in list(_connections.values()):
+        connection.close()
+
+
+def _settings_changed(*, setting: str, **_: Any) -> None:
+    if setting in ("CACHES", "NATSKV"):
+        _places.clear()
+        close_all()
+        _connections.clear()
+
+
+setting_changed.connect(_settings_changed, dispatch_uid="django_natskv.cache.place")
+atexit.register(close_all)

@@ -1,0 +1,156 @@
+"""Steps: the waits of a cache's operations, and the two runners that carry them out, blocking and awaited.
+
+Owns how an operation waits. Knows nothing of what is waited for.
+
+An operation of the cache is written once, as a generator that yields steps and is sent their results, as the
+operations of the facade are (ADR 0003). Its steps are calls of the facade, which has both faces itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import Future
+from inspect import isawaitable
+from typing import Any, Protocol, TypeVar
+
+from asgiref.sync import sync_to_async
+
+T = TypeVar("T")
+
+
+class Step(Protocol):
+    """One wait, in both faces."""
+
+    def block(self) -> Any:
+        """Wait in this thread; return the result."""
+
+    async def wait(self) -> Any:
+        """See block()."""
+
+
+Operation = Generator[Step, Any, T]
+
+
+class Call:
+    """A call of an operation that has two faces: ``name`` of ``target``."""
+
+    __slots__ = ("args", "name", "options", "target")
+
+    def __init__(self, target: Any, name: str, *args: Any, **options: Any) -> None:
+        self.target = target
+        self.name = name
+        self.args = args
+        self.options = options
+
+    def block(self) -> Any:
+        """See Step."""
+        return getattr(self.target, self.name)(*self.args, **self.options)
+
+    async def wait(self) -> Any:
+        """See Step."""
+        return await getattr(self.target, f"a{self.name}")(*self.args, **self.options)
+
+
+class Pause:
+    """A pause of so many seconds."""
+
+    __slots__ = ("seconds",)
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+
+    def block(self) -> None:
+        """See Step."""
+        time.sleep(self.seconds)
+
+    async def wait(self) -> None:
+        """See Step."""
+        await asyncio.sleep(self.seconds)
+
+
+class Aside:
+    """Something that may block for long: awaited, it is done on the thread that Django keeps for such."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+
+    def block(self) -> Any:
+        """See Step."""
+        return self.function()
+
+    async def wait(self) -> Any:
+        """See Step."""
+        return await sync_to_async(self.function, thread_sensitive=True)()
+
+
+class Ask:
+    """A call of what the user of the cache gave; awaited, what it returns may be awaitable."""
+
+    __slots__ = ("function",)
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self.function = function
+
+    def block(self) -> Any:
+        """See Step."""
+        return self.function()
+
+    async def wait(self) -> Any:
+        """See Step."""
+        result: Any = self.function()
+        if isawaitable(result):
+            awaited: Awaitable[Any] = result
+            return await awaited
+        return result
+
+
+class Until:
+    """A wait for something that happens elsewhere in this process."""
+
+    __slots__ = ("future",)
+
+    def __init__(self, future: Future[None]) -> None:
+        self.future = future
+
+    def block(self) -> None:
+        """See Step."""
+        self.future.result()
+
+    async def wait(self) -> None:
+        """See Step."""
+        # Shielded: one waiter that is cancelled must not cancel the others' wait.
+        await asyncio.shield(asyncio.wrap_future(self.future))
+
+
+def run(operation: Operation[T]) -> T:
+    """Carry out ``operation`` in this thread, blocking while it waits."""
+    try:
+        step = next(operation)
+        while True:
+            try:
+                result = step.block()
+            except BaseException as error:  # noqa: BLE001 - it goes on where the operation waits
+                step = operation.throw(error)
+            else:
+                step = operation.send(result)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+async def arun(operation: Operation[T]) -> T:
+    """See run()."""
+    try:
+        step = next(operation)
+        while True:
+            try:
+                result = await step.wait()
+            except BaseException as error:  # noqa: BLE001 - it goes on where the operation waits
+                step = operation.throw(error)
+            else:
+                step = operation.send(result)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]

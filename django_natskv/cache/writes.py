@@ -1,0 +1,150 @@
+"""Writing: set, add, touch and delete, of one key and of many.
+
+Owns what Django's cache operations write. Knows nothing of how keys are spelled or values stored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django_natskv.cache import backoff
+from django_natskv.cache.chunks import CHUNKS, Head
+from django_natskv.cache.lifetime import Lifetime
+from django_natskv.cache.steps import Operation
+from django_natskv.cache.store import MISSING, Found, Store
+from django_natskv.exceptions import OperationalError, WrongRevision
+from django_natskv.kv import Change
+
+
+def put(store: Store, key: Any, stored: str, value: Any, seconds: float | None) -> Operation[None]:
+    """Write ``value``, to live ``seconds``, whatever is there."""
+    data, formats = yield from store.dump(stored, value)
+    if seconds is not None and seconds <= 0:
+        yield from delete(store, stored)
+        return
+    lifetime = Lifetime(seconds)
+    yield from store.write(stored, data, store.headers(key, stored, lifetime, formats), lifetime)
+
+
+def add(store: Store, key: Any, stored: str, value: Any, seconds: float | None) -> Operation[bool]:
+    """Write ``value`` if nothing is there; tell whether nothing was."""
+    data, formats = yield from store.dump(stored, value)
+    if seconds is not None and seconds <= 0:
+        return (yield from store.load(stored)) is MISSING
+    lifetime = Lifetime(seconds)
+    headers = store.headers(key, stored, lifetime, formats)
+    guard = 0
+    for pause in backoff.pauses():
+        try:
+            yield from store.write(stored, data, headers, lifetime, guard)
+        except WrongRevision:
+            # Something is there for the server, which may be nothing to a cache: expired, cleared, unreadable.
+            entry = yield from store.place.ask("get", stored)
+            found = yield from store.find(stored)
+            if found is not None and (yield from store.value(stored, found)) is not MISSING:
+                return False
+            guard = 0 if entry is None else entry.revision
+            yield pause
+        else:
+            return True
+    raise backoff.contended("adding", stored, store.place.name)
+
+
+def touch(store: Store, stored: str, seconds: float | None) -> Operation[bool]:
+    """Give what is there another lifetime; tell whether something was."""
+    if seconds is not None and seconds <= 0:
+        return (yield from delete(store, stored))
+    lifetime = Lifetime(seconds)
+    for pause in backoff.pauses():
+        found = yield from store.find(stored)
+        data = None if found is None else (yield from store.data(stored, found.entry))
+        if found is None or data is None:
+            return False
+        headers = {**kept(found), **lifetime.headers()}
+        try:
+            yield from store.write(stored, data, headers, lifetime, found.entry.revision)
+        except WrongRevision:
+            yield pause
+        else:
+            return True
+    raise backoff.contended("touching", stored, store.place.name)
+
+
+def kept(found: Found) -> dict[str, str]:
+    """Return the headers of what was found without those of its lifetime and chunks."""
+    gone = (*Lifetime(0.0).headers(), *Lifetime(until=0.0).headers(), CHUNKS)
+    return {name: value for name, value in found.entry.headers.items() if name not in gone}
+
+
+def delete(store: Store, stored: str) -> Operation[bool]:
+    """Remove what is there; tell whether something was."""
+    for pause in backoff.pauses():
+        found = yield from store.find(stored)
+        if found is None:
+            return False
+        try:
+            yield from store.remove(stored, found)
+        except WrongRevision:
+            yield pause
+        else:
+            return True
+    raise backoff.contended("deleting", stored, store.place.name)
+
+
+def delete_many(store: Store, stored: Iterable[str]) -> Operation[int]:
+    """Remove what is there under several keys, in few requests; return how many were there."""
+    removed = 0
+    wanted = list(dict.fromkeys(stored))
+    for pause in backoff.pauses():
+        found = yield from store.find_many(wanted)
+        changes = []
+        for name, each in found.items():
+            ttl_ms = yield from store.marker_ttl_ms(each)
+            changes.append(Change.delete(name, revision=each.entry.revision, marker_ttl_ms=ttl_ms))
+        results = yield from store.place.ask_many(changes)
+        wanted = []
+        for change, result in zip(changes, results, strict=True):
+            if isinstance(result, WrongRevision):
+                wanted.append(change.key)
+            elif isinstance(result, OperationalError):
+                raise result
+            else:
+                removed += 1
+                yield from store.chunks.removed(change.key, Head.of(found[change.key].entry))
+        if not wanted:
+            return removed
+        yield pause
+    raise backoff.contended("deleting", wanted[0], store.place.name)
+
+
+def put_many(
+    store: Store, values: Mapping[str, tuple[Any, Any]], seconds: float | None
+) -> Operation[dict[str, OperationalError]]:
+    """Write several values, given with their keys by stored keys; return the errors of those that failed."""
+    dumped = {}
+    for stored, (_, value) in values.items():
+        dumped[stored] = yield from store.dump(stored, value)
+    if seconds is not None and seconds <= 0:
+        yield from delete_many(store, values)
+        return {}
+    lifetime = Lifetime(seconds)
+    ttl_ms = yield from store.ttl_ms(lifetime)
+    failed: dict[str, OperationalError] = {}
+    changes = []
+    for stored, (data, formats) in dumped.items():
+        headers = store.headers(values[stored][0], stored, lifetime, formats)
+        if store.chunks.wants(data):
+            try:
+                yield from store.write(stored, data, headers, lifetime)
+            except OperationalError as error:
+                failed[stored] = error
+        else:
+            changes.append(Change.put(stored, data, ttl_ms=ttl_ms, headers=headers))
+    results = yield from store.place.ask_many(changes)
+    for change, result in zip(changes, results, strict=True):
+        if isinstance(result, OperationalError):
+            failed[change.key] = result
+        else:
+            yield from store.chunks.replaced(change.key, None)
+    return failed

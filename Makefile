@@ -13,7 +13,7 @@ CODE   := $(wildcard django_natskv tests example_project benchmarks)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test coverage chaos lint format types layers matrix bench docs build clean
+.PHONY: help demo test contract coverage chaos lint format types layers matrix bench docs build clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -23,6 +23,9 @@ demo: $(VENV)/.demo  ## walk through the real thing on a real server, then serve
 
 test: $(VENV)/.dev  ## run the whole test suite
 	@$(BIN)/python -m pytest $(ARGS)
+
+contract: $(VENV)/.dev  ## run Django's own cache tests, several at once: they mostly sleep
+	@$(BIN)/python -m pytest tests/contract -n 4 $(ARGS)
 
 coverage: $(VENV)/.dev  ## run the whole test suite and report the branches that no test takes
 	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)

@@ -22,6 +22,7 @@ DJANGOS = ("5.2", "6.0", "6.1")
 # What the corners run: all that could depend on a version. The rest tells the same everywhere.
 CORNER_TESTS = (
     "tests/unit",
+    "tests/contract",
     *(
         f"tests/integration/test_{name}.py"
         for name in (

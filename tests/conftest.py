@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.fix_credentials",
     "tests.fix_embedded",
     "tests.fix_facade",
+    "tests.fix_cache",
     "tests.fix_commands",
     "tests.fix_driver",
 ]

@@ -4,5 +4,7 @@ Owns the name under which settings know it. Must not know how a bucket is reache
 """
 
 from django_natskv.cache.backend import NatsKVCache
+from django_natskv.cache.extras import CacheEntry
+from django_natskv.cache.locks import Lock, LockLostError
 
-__all__ = ["NatsKVCache"]
+__all__ = ["CacheEntry", "Lock", "LockLostError", "NatsKVCache"]

@@ -5,23 +5,21 @@ Owns the pauses. Knows nothing of what is tried.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 
 from django_natskv.cache.steps import Pause
 from django_natskv.exceptions import OperationTimedOut
+from django_natskv.kv import spread
 
 TRIES = 200
 FIRST, LONGEST = 0.0005, 0.05  # seconds; a round trip, and a little more than many of them take
-
-_chance = random.Random()  # noqa: S311 - of our own: a program that seeds the shared one would have its processes in step
 
 
 def pauses() -> Iterator[Pause]:
     """Give the pause after each try, longer and longer, with jitter, until it is enough."""
     for attempt in range(TRIES):
         ceiling = min(LONGEST, FIRST * 2 ** min(attempt, 10))
-        yield Pause(_chance.uniform(0.0, ceiling))
+        yield Pause(spread.between(0.0, ceiling))
 
 
 def contended(doing: str, stored: str, bucket: str) -> OperationTimedOut:

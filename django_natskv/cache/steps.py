@@ -9,9 +9,11 @@ operations of the facade are (ADR 0003). Its steps are calls of the facade, whic
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import Future
+from concurrent.futures import Future, TimeoutError as FutureTimeoutError
 from inspect import isawaitable
 from typing import Any, Protocol, TypeVar
 
@@ -70,6 +72,25 @@ class Pause:
         await asyncio.sleep(self.seconds)
 
 
+class Rest:
+    """A pause that ends early once ``stopped`` is set; the result tells whether it is."""
+
+    __slots__ = ("seconds", "stopped")
+
+    def __init__(self, stopped: threading.Event, seconds: float) -> None:
+        self.stopped = stopped
+        self.seconds = seconds
+
+    def block(self) -> bool:
+        """See Step."""
+        return self.stopped.wait(self.seconds)
+
+    async def wait(self) -> bool:
+        """See Step. Whoever stops a task cancels it."""
+        await asyncio.sleep(self.seconds)
+        return self.stopped.is_set()
+
+
 class Aside:
     """Something that may block for long: awaited, it is done on the thread that Django keeps for such."""
 
@@ -109,21 +130,36 @@ class Ask:
 
 
 class Until:
-    """A wait for something that happens elsewhere in this process."""
+    """A wait for something that happens elsewhere in this process; the result tells whether it has.
 
-    __slots__ = ("future",)
+    ``loop`` is the event loop that makes it happen, if one does: a thread waits for that at most ``longest`` seconds,
+    and the loop's own thread not at all.
+    """
 
-    def __init__(self, future: Future[None]) -> None:
+    __slots__ = ("future", "longest", "loop")
+
+    def __init__(self, future: Future[None], loop: asyncio.AbstractEventLoop | None, longest: float) -> None:
         self.future = future
+        self.loop = loop
+        self.longest = longest
 
-    def block(self) -> None:
+    def block(self) -> bool:
         """See Step."""
-        self.future.result()
+        if self.loop is None:
+            self.future.result()
+            return True
+        with contextlib.suppress(RuntimeError):
+            if asyncio.get_running_loop() is self.loop:
+                return False
+        with contextlib.suppress(FutureTimeoutError):
+            self.future.result(self.longest)
+        return self.future.done()
 
-    async def wait(self) -> None:
+    async def wait(self) -> bool:
         """See Step."""
         # Shielded: one waiter that is cancelled must not cancel the others' wait.
         await asyncio.shield(asyncio.wrap_future(self.future))
+        return True
 
 
 def run(operation: Operation[T]) -> T:

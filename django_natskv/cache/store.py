@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,10 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django_natskv.cache import keys
 from django_natskv.cache.chunks import CHUNKS, Chunks, Head
 from django_natskv.cache.lifetime import Lifetime, expiry
+from django_natskv.cache.once import Flights
+from django_natskv.cache.outages import Outages
 from django_natskv.cache.place import Place
+from django_natskv.cache.quiet import Quiet
 from django_natskv.cache.steps import Aside, Operation
 from django_natskv.cache.values import UnreadableValueError
 from django_natskv.exceptions import OperationalError, ValueTooLarge
@@ -30,7 +32,6 @@ MISSING: Any = object()
 KEY = "Natskv-Key"
 MARKER_TTL_MS = 1_000  # of a tombstone where nothing comes back after a crash
 _LONGEST_KEY = 65_536  # characters of a hashed key that are kept beside its value
-_QUIET = 60.0  # seconds between two log lines of one kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +47,6 @@ class Found:
         return Lifetime(until=self.expires)
 
 
-class Quiet:
-    """Tells when something may be logged again."""
-
-    def __init__(self) -> None:
-        self._after = 0.0
-
-    def may_speak(self) -> bool:
-        """Tell whether enough time has passed, to one caller only."""
-        now = time.monotonic()
-        if now < self._after:
-            return False
-        self._after = now + _QUIET
-        return True
-
-
 class Store:
     """The values of one KEY_PREFIX, in one bucket, as one process sees them."""
 
@@ -69,6 +55,8 @@ class Store:
         self.prefix = prefix
         self.markers = tuple(dict.fromkeys((keys.clear_marker(), keys.clear_marker(prefix))))
         self.chunks = Chunks(place, prefix)
+        self.flights = Flights()
+        self.outages = Outages(place)
         self.unreadable = 0
         self.seen: set[str] | None = None  # keys, where there is a bound on their number
         self._counting = threading.Lock()

@@ -1,0 +1,124 @@
+"""Once: a value that is missing is made by one caller, and the others wait for it.
+
+Owns who makes it, within a process. Knows nothing of how values are stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import ContextVar
+from typing import Any
+
+from django_natskv.cache.steps import Operation, Until
+
+LONGEST_BLOCK = 10.0  # seconds that a thread waits for what an event loop makes, which may itself wait for that thread
+
+
+class Flight:
+    """One making of the value of one key. ``waits`` are the flights that its maker waits for now."""
+
+    __slots__ = ("done", "loop", "result", "waits")
+
+    def __init__(self) -> None:
+        self.done: Future[None] = Future()
+        self.loop = _running_loop()
+        self.result: Any = None  # what the others may read, once it was made
+        self.waits: set[Flight] = set()
+
+
+_chain: ContextVar[tuple[Flight, ...]] = ContextVar("natskv_flights", default=())
+
+
+class Flights:
+    """The values that are being made in this process, by their names."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._flights: dict[str, Flight] = {}
+        self._waiting = 0  # callers
+
+    def once(self, name: str, make: Callable[[Flight], Operation[Any]], found: Callable[[Any], Any]) -> Operation[Any]:
+        """Return what ``make`` returns, called by one caller at a time; the others read with ``found`` what it left.
+
+        ``make`` leaves a result on the flight that it is given; one that raises, or leaves none, hands over to the next
+        that waits. Whoever could only wait for itself does not wait, and makes the value too.
+        """
+        while True:
+            flight, leads = self._join(name)
+            if flight is None:
+                return (yield from make(Flight()))
+            if leads:
+                return (yield from self._lead(name, flight, make))
+            try:
+                waited = yield Until(flight.done, flight.loop, LONGEST_BLOCK)
+            finally:
+                self._leave(flight)
+            if not waited:
+                return (yield from make(Flight()))
+            if flight.result is not None:
+                return found(flight.result)
+
+    def _lead(self, name: str, flight: Flight, make: Callable[[Flight], Operation[Any]]) -> Operation[Any]:
+        # What the callable starts, tasks and threads of Django included, inherits this.
+        before = _chain.get()
+        _chain.set((*before, flight))
+        try:
+            return (yield from make(flight))
+        finally:
+            _chain.set(before)
+            with self._lock:
+                del self._flights[name]
+            flight.done.set_result(None)
+
+    def _join(self, name: str) -> tuple[Flight | None, bool]:
+        """Return the flight of ``name`` and whether the caller leads it; None where waiting for it could never end."""
+        mine = _chain.get()
+        with _graph:
+            with self._lock:
+                flight = self._flights.get(name)
+                if flight is None:
+                    flight = self._flights[name] = Flight()
+                    return flight, True
+            if _reaches(flight, mine):
+                return None, False
+            self._waiting += 1
+            for each in mine:
+                each.waits.add(flight)
+            return flight, False
+
+    def _leave(self, flight: Flight) -> None:
+        with _graph:
+            self._waiting -= 1
+            for each in _chain.get():
+                each.waits.discard(flight)
+
+    def forked(self) -> None:
+        """Take, in a forked child, that nothing is being made here."""
+        self._lock = threading.Lock()
+        self._flights = {}
+
+
+_graph = threading.Lock()  # over who waits for whom, in all stores
+
+
+def _reaches(flight: Flight, wanted: tuple[Flight, ...]) -> bool:
+    seen: set[Flight] = set()
+    ahead = [flight]
+    while ahead:
+        each = ahead.pop()
+        if each in wanted:
+            return True
+        if each not in seen:
+            seen.add(each)
+            ahead.extend(each.waits)
+    return False
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    with contextlib.suppress(RuntimeError):
+        return asyncio.get_running_loop()
+    return None

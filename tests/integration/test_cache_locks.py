@@ -1,0 +1,132 @@
+"""Locks of a cache: one holder in all processes, for as long as its lease lasts."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from django_natskv.cache import LockLostError, NatsKVCache
+from django_natskv.exceptions import UsageError
+from tests.fix_cache import PROGRAM
+from tests.fix_waiting import eventually
+
+
+@pytest.fixture
+def plain(natskv: Any, bucket_name: str) -> NatsKVCache:
+    return NatsKVCache(bucket_name, {"KEY_PREFIX": "shop"})
+
+
+def test_one_holder_at_a_time(plain):
+    one, two = plain.lock("l"), plain.lock("l")
+    assert one.acquire()
+    assert (one.held, one.lost) == (True, False)
+    assert not two.acquire(blocking=False)
+    assert not two.acquire(timeout=0.1)
+    one.release()
+    assert not one.held
+    assert two.acquire(blocking=False)
+    two.release()
+
+
+def test_the_token_grows_from_holder_to_holder(plain):
+    tokens = []
+    for _ in range(3):
+        with plain.lock("l") as held:
+            tokens.append(held.token)
+    assert tokens == sorted(set(tokens))
+
+
+def test_it_waits_until_the_holder_lets_go(plain):
+    got = threading.Event()
+
+    def take() -> None:
+        with plain.lock("l"):
+            got.set()
+
+    with plain.lock("l"):
+        thread = threading.Thread(target=take)
+        thread.start()
+        assert not got.wait(0.2)
+    assert got.wait(5)
+    thread.join(5)
+
+
+async def test_it_is_awaited_too(plain):
+    inside = 0
+
+    async def take() -> None:
+        nonlocal inside
+        async with plain.lock("l") as held:
+            inside += 1
+            assert inside == 1
+            assert held.held
+            await asyncio.sleep(0)
+            inside -= 1
+
+    await asyncio.gather(*(take() for _ in range(5)))
+
+
+async def test_awaited_a_lock_that_someone_has_is_not_had(plain):
+    async with plain.lock("l"):
+        assert not await plain.lock("l").aacquire(blocking=False)
+        assert not await plain.lock("l").aacquire(timeout=0.05)
+
+
+def test_the_lease_is_renewed_while_it_is_held(plain, natskv, bucket_name):
+    with plain.lock("l", timeout=1.0) as held:
+        ends = held._ends
+        eventually(lambda: held._ends > ends + 1.0)
+        assert held.held
+        assert not plain.lock("l").acquire(blocking=False)
+        assert held.token < held._revision  # renewed, and the token stayed
+
+
+async def test_awaited_the_lease_is_renewed_too(plain):
+    async with plain.lock("l", timeout=0.5) as held:
+        ends = held._ends
+        while held._ends < ends + 0.5:
+            await asyncio.sleep(0.01)
+        assert held.held
+
+
+def test_a_lock_of_a_process_that_died_is_free_when_its_lease_has_run_out(plain, natskv, program, bucket_name):
+    code = (
+        PROGRAM
+        + 'cache.key_prefix = "shop"\nprint(json.dumps(cache.lock("l", 1.5).acquire()), flush=True)\ntime.sleep(60)'
+    )
+    other = program(code, {"default": dict(natskv)}, TEST_BUCKET=bucket_name)
+    assert other.read() is True
+    assert not plain.lock("l").acquire(blocking=False)
+    other.kill()
+    assert plain.lock("l").acquire(timeout=5)
+
+
+def test_a_lock_that_was_taken_away_is_told(plain):
+    held = plain.lock("l", timeout=0.6)
+    with pytest.raises(LockLostError, match="'l'"), held:
+        plain.clear()
+        eventually(lambda: held.lost)
+        assert not held.held
+    with pytest.raises(ZeroDivisionError), plain.lock("l", timeout=0.6) as held:
+        plain.clear()
+        raise ZeroDivisionError  # is what is to be seen
+
+
+def test_a_lock_is_not_shared_with_another_prefix(plain, bucket_name):
+    other = NatsKVCache(bucket_name, {"KEY_PREFIX": "other"})
+    with plain.lock("l"), other.lock("l"):
+        assert plain.get("l") is None
+
+
+def test_mistakes_are_told(plain):
+    with pytest.raises(UsageError, match="above 0"):
+        plain.lock("l", timeout=0)
+    held = plain.lock("l")
+    with pytest.raises(UsageError, match="not held"):
+        held.release()
+    with held, pytest.raises(UsageError, match="not reentrant"):
+        held.acquire()
+    assert "free" in repr(held)

@@ -1,0 +1,171 @@
+"""get_or_set: one callable a process and key at a time, and one in all processes where that is asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from django_natskv.cache import NatsKVCache
+from tests.fix_cache import PROGRAM
+from tests.fix_waiting import eventually
+
+
+@pytest.fixture
+def plain(natskv: Any, bucket_name: str) -> NatsKVCache:
+    return NatsKVCache(bucket_name, {})
+
+
+class Counting:
+    """A callable that counts its calls and is let go by the test."""
+
+    def __init__(self, *results: Any) -> None:
+        self.results = list(results)
+        self.calls = 0
+        self.may_go = threading.Event()
+
+    def __call__(self) -> Any:
+        self.calls += 1
+        assert self.may_go.wait(10)
+        result = self.results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+
+def waiting(cache: NatsKVCache, count: int) -> None:
+    """Wait until ``count`` callers wait for the value of "k"."""
+    [flights] = [store.flights for store in cache._place.stores.values()]
+    eventually(lambda: flights._waiting >= count)
+
+
+def test_a_value_is_made_when_it_is_missing_and_then_kept(cache):
+    assert cache.get_or_set("k", lambda: [1], 100) == [1]
+    assert cache.get_or_set("k", lambda: [2], 100) == [1]
+    assert cache.get_or_set("plain", 5) == 5
+    assert cache.get_or_set("none", lambda: None) is None
+    assert cache.get_or_set("none", lambda: 7) is None
+
+
+def test_threads_wait_for_the_one_that_makes_it_and_get_copies(plain):
+    make = Counting([1])
+    with ThreadPoolExecutor(8) as pool:
+        results = [pool.submit(plain.get_or_set, "k", make) for _ in range(8)]
+        waiting(plain, 7)
+        make.may_go.set()
+        values = [result.result(10) for result in results]
+    assert values == [[1]] * 8
+    assert make.calls == 1
+    values[0].append(2)
+    assert values[1:] == [[1]] * 7
+
+
+async def test_tasks_wait_for_the_one_that_makes_it(plain):
+    calls = 0
+    may_go = asyncio.Event()
+
+    async def make() -> Any:
+        nonlocal calls
+        calls += 1
+        await may_go.wait()
+        return {"made": True}
+
+    tasks = [asyncio.create_task(plain.aget_or_set("k", make)) for _ in range(5)]
+    while plain._store.flights._waiting < 4:
+        await asyncio.sleep(0)
+    may_go.set()
+    assert await asyncio.gather(*tasks) == [{"made": True}] * 5
+    assert calls == 1
+
+
+def test_a_callable_that_fails_hands_over_to_the_next(plain):
+    make = Counting(ZeroDivisionError(), 7)
+    with ThreadPoolExecutor(3) as pool:
+        results = [pool.submit(plain.get_or_set, "k", make) for _ in range(3)]
+        waiting(plain, 2)
+        make.may_go.set()
+        errors = [result.exception(10) for result in results]
+    assert sorted(type(error).__name__ for error in errors) == ["NoneType", "NoneType", "ZeroDivisionError"]
+    assert [result.result() for result, error in zip(results, errors, strict=True) if error is None] == [7, 7]
+    assert make.calls == 2
+
+
+def test_a_waiter_that_is_cancelled_leaves_the_others_waiting(plain):
+    async def main() -> None:
+        may_go = asyncio.Event()
+
+        async def make() -> int:
+            await may_go.wait()
+            return 1
+
+        first = asyncio.create_task(plain.aget_or_set("k", make))
+        second = asyncio.create_task(plain.aget_or_set("k", make))
+        third = asyncio.create_task(plain.aget_or_set("k", make))
+        while plain._store.flights._waiting < 2:
+            await asyncio.sleep(0)
+        second.cancel()
+        await asyncio.wait([second])
+        may_go.set()
+        assert await first == await third == 1
+
+    asyncio.run(main())
+
+
+def test_the_callable_may_ask_for_the_same_key(plain):
+    assert plain.get_or_set("k", lambda: plain.get_or_set("k", lambda: 1) + 1) in (1, 2)
+    assert asyncio.run(plain.aget_or_set("l", lambda: plain.aget_or_set("l", lambda: 1))) == 1
+
+
+def test_callables_that_ask_for_each_others_key_do_not_wait_for_ever(plain):
+    both = threading.Barrier(2, timeout=10)
+
+    def make(other: str) -> Any:
+        both.wait()
+        return plain.get_or_set(other, lambda: "inner")
+
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(plain.get_or_set, "a", lambda: make("b"))
+        two = pool.submit(plain.get_or_set, "b", lambda: make("a"))
+        assert {one.result(10), two.result(10)} == {"inner"}
+
+
+def test_a_blocking_call_on_the_loop_that_makes_the_value_does_not_wait_for_itself(plain):
+    async def main() -> None:
+        begun, may_go = asyncio.Event(), asyncio.Event()
+
+        async def make() -> int:
+            begun.set()
+            await may_go.wait()
+            return 1
+
+        task = asyncio.create_task(plain.aget_or_set("k", make))
+        await begun.wait()
+        assert plain.get_or_set("k", lambda: 2) == 2
+        may_go.set()
+        assert await task == 2  # everybody gets what is stored
+
+    asyncio.run(main())
+
+
+def test_with_lock_one_process_makes_it(natskv, program, bucket_name):
+    code = (
+        PROGRAM
+        + """
+sys.stdin.readline()
+def make():
+    cache.incr("calls")
+    time.sleep(0.3)
+    return "made"
+print(json.dumps(cache.get_or_set("k", make, lock=True)), flush=True)
+"""
+    )
+    cache = NatsKVCache(bucket_name, {})
+    cache.set("calls", 0)
+    programs = [program(code, {"default": dict(natskv)}, TEST_BUCKET=bucket_name) for _ in range(3)]
+    for each in programs:
+        each.tell()
+    assert [each.read() for each in programs] == ["made"] * 3
+    assert cache.get("calls") == 1

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 from django_natskv.cache import keys
 from django_natskv.cache.place import Place
@@ -27,6 +29,8 @@ _ROOM = 4096  # bytes of a message that are left for headers
 _AT_ONCE = 2 * 2**20  # bytes of chunks in one call, each of which has a deadline of its own
 _MARGIN_MS = 60_000  # that chunks outlive their head
 _REMEMBERED = 10_000  # heads
+SWEEP = 300.0  # seconds between two looks for chunks without a head, in a process that writes large values
+GRACE = 300.0  # seconds that chunks may be there before their head
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,8 @@ class Chunks:
         self._size = SIZE
         self._heads: OrderedDict[str, Head] = OrderedDict()  # of the keys that this process knows as chunked
         self._lock = threading.Lock()
+        self._sweep_at = time.monotonic() + SWEEP
+        self.grace = GRACE
 
     def wants(self, data: bytes) -> bool:
         """Tell whether ``data`` has to be written in chunks."""
@@ -90,6 +96,7 @@ class Chunks:
                 yield from self.erase(head)
                 raise
             else:
+                yield from self.sweep_now_and_then()
                 return head
 
     def _write(self, stored: str, data: bytes, head: Head, size: int, ttl_ms: int | None) -> Operation[None]:
@@ -126,10 +133,48 @@ class Chunks:
         """Remove the chunks of a head that is no more, or never was."""
         yield from self._place.ask("erase", keys.all_chunks(self._prefix, head.identity))
 
-    def replaced(self, stored: str, head: Head | None) -> Operation[None]:
-        """Take that ``head``, or a value in one piece, was written; remove the chunks of what was there, if known."""
+    def sweep(self) -> Operation[int]:
+        """Remove chunks that no head refers to, because whoever wrote or removed the head could not; return how many.
+
+        Those written lately are left, as their heads may be on their way.
+        """
+        names: list[str] = yield from self._place.ask("keys", keys.all_chunks(self._prefix))
+        by_identity: dict[str, str] = {}
+        for name in names:
+            chunk = keys.chunk_of(name)
+            if chunk is not None:
+                by_identity[chunk[1]] = chunk[0]
+        heads = yield from self._place.ask("get_many", list(dict.fromkeys(by_identity.values())))
+        swept = 0
+        for identity, stored in by_identity.items():
+            head = Head.of(heads[stored]) if stored in heads else None
+            if head is None or head.identity != identity:
+                swept += yield from self._sweep_old(stored, identity)
+        return swept
+
+    def _sweep_old(self, stored: str, identity: str) -> Operation[int]:
+        first: Entry | None = yield from self._place.ask("get", keys.chunk(stored, identity, 0))
+        if first is not None and first.created.timestamp() > (yield from self._place.now()) - self.grace:
+            return 0
+        erased: int = yield from self._place.ask("erase", keys.all_chunks(self._prefix, identity))
+        return erased
+
+    def sweep_now_and_then(self) -> Operation[None]:
+        """Sweep, if that was not done for a while."""
+        now = time.monotonic()
+        if now >= self._sweep_at:
+            self._sweep_at = now + SWEEP
+            yield from self.sweep()
+
+    def replaced(self, stored: str, head: Head | None, over: Any = None) -> Operation[None]:
+        """Take that ``head``, or a value in one piece, was written; remove the chunks of what was there, if known.
+
+        ``over`` is the entry that was written over, where that is known.
+        """
         with self._lock:
             old = self._heads.pop(stored, None)
+        if isinstance(over, Entry):
+            old = Head.of(over)
         if head is not None:
             self._remember(stored, head)
         if old is not None and old != head:

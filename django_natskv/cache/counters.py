@@ -24,7 +24,7 @@ def add(store: Store, key: Any, stored: str, delta: Any) -> Operation[Any]:
         data, formats = yield from store.dump(stored, value)
         headers = store.headers(key, stored, found.lifetime, formats)
         try:
-            yield from store.write(stored, data, headers, found.lifetime, found.entry.revision)
+            yield from store.write(stored, data, headers, found.lifetime, found.entry)
         except WrongRevision:
             yield pause
         else:

@@ -66,7 +66,7 @@ def compare_and_set(
     lifetime = found.lifetime if seconds is KEEP else Lifetime(seconds)
     try:
         headers = store.headers(key, stored, lifetime, formats)
-        return (yield from store.write(stored, data, headers, lifetime, revision))
+        return (yield from store.write(stored, data, headers, lifetime, found.entry))
     except WrongRevision:
         return None
 
@@ -82,7 +82,7 @@ def told(store: Store, found: keys.Search, names: Sequence[str]) -> Operation[di
     matching: dict[str, str] = {}
     hashed = [name for name in names if keys.is_hashed(name)]
     # Of these the name says nothing; and where older values come back, neither does their presence.
-    back = yield from store.place.goes_back()
+    back = store.place.goes_back
     there = (yield from store.find_many(names if back else hashed)) if back or hashed else {}
     for name in names:
         decoded = keys.decode(name)

@@ -8,6 +8,7 @@ rounded up, and only reclaims the space; a header says when the entry is to be t
 ==================  ==================================================================
 ``Natskv-TTL``      seconds from the time that the server noted for the entry
 ``Natskv-Expires``  seconds since 1970, for what keeps the time that it had before
+``Natskv-Kept``     seconds since 1970, or "ever": how long the server keeps it, where that is longer
 ==================  ==================================================================
 """
 
@@ -20,8 +21,10 @@ from django_natskv.kv import Entry
 
 TTL = "Natskv-TTL"
 EXPIRES = "Natskv-Expires"
+KEPT = "Natskv-Kept"
 LONGEST = 100 * 366 * 86_400.0  # seconds; what is to live longer never expires
 
+EVER = "ever"
 _MARGIN = 1.0  # seconds that the server is told more, where the time left had to be estimated
 
 
@@ -54,9 +57,6 @@ class Lifetime:
         return math.ceil(max(1.0, left + (_MARGIN if self.until is not None else 0.0)) * 1_000)
 
 
-FOR_EVER = Lifetime()
-
-
 def seconds_of(timeout: Any) -> float | None:
     """Return a timeout in seconds as Django takes it: None for never; 0 and less for "at once"."""
     if timeout is None:
@@ -81,3 +81,16 @@ def expiry(entry: Entry) -> float | None:
     except ValueError:
         return 0.0
     return None
+
+
+def kept_until(entry: Entry) -> float:
+    """Return until when the server keeps ``entry``, at the most: in seconds since 1970, infinite for ever."""
+    said = entry.headers.get(KEPT) if entry.headers else None
+    if said == EVER:
+        return math.inf
+    try:
+        kept = 0.0 if said is None else float(said)
+    except ValueError:
+        return math.inf
+    expires = expiry(entry)
+    return math.inf if expires is None else max(kept, expires + 2 * _MARGIN)

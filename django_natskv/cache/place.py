@@ -63,6 +63,7 @@ class Place:
         self.stores: dict[str, Any] = {}  # by KEY_PREFIX
         self._connection: Connection | None = None
         self._bucket: Bucket | None = None
+        self.goes_back = False  # whether what was removed may come back when the server crashes (F1)
 
     @property
     def connection(self) -> Connection:
@@ -103,13 +104,10 @@ class Place:
                 results[place] = result
         return results
 
-    def goes_back(self) -> Operation[bool]:
-        """Tell whether what was removed may come back when the server crashes (F1)."""
+    def opened(self) -> Operation[None]:
+        """Make sure that the bucket was opened once, so that it is known how it is made."""
         if self._bucket is None:
             yield from self._open()
-        assert self._bucket is not None  # noqa: S101 - it was just opened
-        config = self._bucket.config
-        return config.storage == "file" and (config.replicas or 1) == 1
 
     def now(self) -> Operation[float]:
         """Return the time of the server, having asked for it lately."""
@@ -133,6 +131,7 @@ class Place:
                 )
                 raise BucketNotFound(message, bucket=self.name) from error
             bucket = yield from self._create(context)
+        self.goes_back = bucket.config.storage == "file" and bucket.config.replicas == 1
         self._connection, self._bucket = connection, bucket
         return bucket
 

@@ -6,6 +6,7 @@ Owns what counts as there: not expired, not cleared, readable. Knows nothing of 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,21 +15,23 @@ from typing import Any
 
 from django.core.exceptions import SynchronousOnlyOperation
 
-from django_natskv.cache import keys
+from django_natskv.cache import backoff, keys
 from django_natskv.cache.chunks import CHUNKS, Chunks, Head
-from django_natskv.cache.lifetime import Lifetime, expiry
+from django_natskv.cache.lifetime import EVER, KEPT, Lifetime, expiry, kept_until
+from django_natskv.cache.markers import Markers
 from django_natskv.cache.once import Flights
 from django_natskv.cache.outages import Outages
 from django_natskv.cache.place import Place
 from django_natskv.cache.quiet import Quiet
 from django_natskv.cache.steps import Aside, Operation
 from django_natskv.cache.values import UnreadableValueError
-from django_natskv.exceptions import OperationalError, ValueTooLarge
+from django_natskv.exceptions import OperationalError, ValueTooLarge, WrongRevision
 from django_natskv.kv import Entry
 
 logger = logging.getLogger("django_natskv.cache")
 
 MISSING: Any = object()
+WHATEVER: Any = object()  # may be written over
 KEY = "Natskv-Key"
 MARKER_TTL_MS = 1_000  # of a tombstone where nothing comes back after a crash
 _LONGEST_KEY = 65_536  # characters of a hashed key that are kept beside its value
@@ -53,7 +56,7 @@ class Store:
     def __init__(self, place: Place, prefix: str) -> None:
         self.place = place
         self.prefix = prefix
-        self.markers = tuple(dict.fromkeys((keys.clear_marker(), keys.clear_marker(prefix))))
+        self.markers = Markers(place, prefix)
         self.chunks = Chunks(place, prefix)
         self.flights = Flights()
         self.outages = Outages(place)
@@ -66,17 +69,22 @@ class Store:
 
     def find(self, stored: str) -> Operation[Found | None]:
         """Return what is there under a stored key."""
-        if (yield from self.place.goes_back()):
+        yield from self.place.opened()
+        cleared = self.markers.known()
+        if cleared is None:
             return (yield from self.find_many([stored])).get(stored)
         entry = yield from self.place.ask("get", stored)
-        return (yield from self.judge(entry))
+        return (yield from self.judge(entry, cleared))
 
     def find_many(self, stored: Iterable[str]) -> Operation[dict[str, Found]]:
         """Return what is there under stored keys, in as few requests as there can be."""
+        yield from self.place.opened()
         wanted = list(stored)
-        back = yield from self.place.goes_back()
-        entries = yield from self.place.ask("get_many", [*wanted, *self.markers] if back else wanted)
-        cleared = max((entries[marker].revision for marker in self.markers if marker in entries), default=0)
+        cleared = self.markers.known()
+        names = wanted if cleared is not None else [*wanted, *self.markers.names]
+        entries = yield from self.place.ask("get_many", names)
+        if cleared is None:
+            cleared = self.markers.among(entries)
         found: dict[str, Found] = {}
         for key in wanted:
             judged = yield from self.judge(entries.get(key), cleared)
@@ -157,42 +165,70 @@ class Store:
         data: bytes,
         headers: Mapping[str, str],
         lifetime: Lifetime,
-        guard: int | None = None,
+        over: Entry | None = WHATEVER,
     ) -> Operation[int]:
-        """Write a value: over whatever is there, where nothing is (``guard`` 0), or over one revision.
+        """Write a value over whatever is there, over one entry, or, where ``over`` is None, only where nothing is.
 
-        Raises ``WrongRevision`` when the guard does not hold.
+        Raises ``WrongRevision`` when something else is there.
         """
-        ttl_ms = yield from self.ttl_ms(lifetime)
+        yield from self.place.opened()
+        if over is WHATEVER and self.place.goes_back:
+            return (yield from self._write_knowingly(stored, data, headers, lifetime))
+        ttl_ms, kept = yield from self.kept(lifetime, over)
+        headers = {**headers, **kept}
         if not self.chunks.wants(data):
             try:
-                revision = yield from self._write(stored, data, headers, ttl_ms, guard)
+                revision = yield from self._write(stored, data, headers, ttl_ms, over)
             except ValueTooLarge as error:
                 if not self.chunks.shrink(error):
                     raise
             else:
-                yield from self.chunks.replaced(stored, None)
+                yield from self.chunks.replaced(stored, None, over)
                 return revision
         head = yield from self.chunks.write(stored, data, ttl_ms)
         try:
-            revision = yield from self._write(stored, b"", {**headers, CHUNKS: str(head)}, ttl_ms, guard)
+            revision = yield from self._write(stored, b"", {**headers, CHUNKS: str(head)}, ttl_ms, over)
         except OperationalError:
             yield from self.chunks.erase(head)
             raise
-        yield from self.chunks.replaced(stored, head)
+        yield from self.chunks.replaced(stored, head, over)
         return revision
 
-    def ttl_ms(self, lifetime: Lifetime) -> Operation[int | None]:
-        """Return the milliseconds that the server is told."""
-        now = 0.0 if lifetime.until is None else (yield from self.place.now())
-        return lifetime.ttl_ms(now)
+    def _write_knowingly(
+        self, stored: str, data: bytes, headers: Mapping[str, str], lifetime: Lifetime
+    ) -> Operation[int]:
+        """Write over whatever is there, having seen it: what it is decides how long the new value is kept (F1)."""
+        for pause in backoff.pauses():
+            over = yield from self.place.ask("get", stored)
+            try:
+                return (yield from self.write(stored, data, headers, lifetime, over))
+            except WrongRevision:
+                yield pause
+        raise backoff.contended("writing", stored, self.place.name)
+
+    def kept(self, lifetime: Lifetime, over: Entry | None) -> Operation[tuple[int | None, dict[str, str]]]:
+        """Return the milliseconds that the server is told to keep a value, and the header that says so.
+
+        Where a crash brings older values back, the newest of a key that has not expired comes back (F1). So there no
+        value is kept for a shorter time than the one that it is written over.
+        """
+        now = 0.0 if lifetime.until is None and over in (None, WHATEVER) else (yield from self.place.now())
+        ttl_ms = lifetime.ttl_ms(now)
+        if over is None or over is WHATEVER or ttl_ms is None or not self.place.goes_back:
+            return ttl_ms, {}
+        kept = kept_until(over)
+        if kept <= now + ttl_ms / 1_000:
+            return ttl_ms, {}
+        if kept == math.inf:
+            return None, {KEPT: EVER}
+        return math.ceil((kept - now) * 1_000), {KEPT: f"{kept:.3f}"}
 
     def _write(
-        self, stored: str, data: bytes, headers: Mapping[str, str], ttl_ms: int | None, guard: int | None
+        self, stored: str, data: bytes, headers: Mapping[str, str], ttl_ms: int | None, over: Entry | None
     ) -> Operation[int]:
-        name = "put" if guard is None else "update" if guard else "create"
-        over = (guard,) if guard else ()
-        revision: int = yield from self.place.ask(name, stored, data, *over, ttl_ms=ttl_ms, headers=headers)
+        name = "put" if over is WHATEVER else "create" if over is None else "update"
+        guard = () if over is None or over is WHATEVER else (over.revision,)
+        revision: int = yield from self.place.ask(name, stored, data, *guard, ttl_ms=ttl_ms, headers=headers)
         return revision
 
     def remove(self, stored: str, found: Found) -> Operation[None]:
@@ -203,10 +239,13 @@ class Store:
 
     def marker_ttl_ms(self, found: Found) -> Operation[int | None]:
         """Return how long the tombstone over what was found has to stay."""
-        if not (yield from self.place.goes_back()):
+        if not self.place.goes_back:
             return MARKER_TTL_MS
         # Otherwise a server that crashes after the tombstone has expired would bring the value back (F1).
-        return (yield from self.ttl_ms(found.lifetime))
+        kept = kept_until(found.entry)
+        if kept == math.inf:
+            return None
+        return max(MARKER_TTL_MS, math.ceil((kept - (yield from self.place.now())) * 1_000))
 
 
 def store_of(place: Place, prefix: str) -> Store:

@@ -10,11 +10,11 @@ from typing import Any
 
 from django_natskv.cache import backoff
 from django_natskv.cache.chunks import CHUNKS, Head
-from django_natskv.cache.lifetime import Lifetime
+from django_natskv.cache.lifetime import EXPIRES, KEPT, TTL, Lifetime
 from django_natskv.cache.steps import Operation
-from django_natskv.cache.store import MISSING, Found, Store
-from django_natskv.exceptions import OperationalError, WrongRevision
-from django_natskv.kv import Change
+from django_natskv.cache.store import MISSING, WHATEVER, Found, Store
+from django_natskv.exceptions import OperationalError, ValueTooLarge, WrongRevision
+from django_natskv.kv import Change, Entry, Operation as Did
 
 
 def put(store: Store, key: Any, stored: str, value: Any, seconds: float | None) -> Operation[None]:
@@ -34,17 +34,16 @@ def add(store: Store, key: Any, stored: str, value: Any, seconds: float | None) 
         return (yield from store.load(stored)) is MISSING
     lifetime = Lifetime(seconds)
     headers = store.headers(key, stored, lifetime, formats)
-    guard = 0
+    over: Entry | None = None
     for pause in backoff.pauses():
         try:
-            yield from store.write(stored, data, headers, lifetime, guard)
+            yield from store.write(stored, data, headers, lifetime, over)
         except WrongRevision:
             # Something is there for the server, which may be nothing to a cache: expired, cleared, unreadable.
-            entry = yield from store.place.ask("get", stored)
+            over = yield from store.place.ask("get", stored)
             found = yield from store.find(stored)
             if found is not None and (yield from store.value(stored, found)) is not MISSING:
                 return False
-            guard = 0 if entry is None else entry.revision
             yield pause
         else:
             return True
@@ -63,7 +62,7 @@ def touch(store: Store, stored: str, seconds: float | None) -> Operation[bool]:
             return False
         headers = {**kept(found), **lifetime.headers()}
         try:
-            yield from store.write(stored, data, headers, lifetime, found.entry.revision)
+            yield from store.write(stored, data, headers, lifetime, found.entry)
         except WrongRevision:
             yield pause
         else:
@@ -73,7 +72,7 @@ def touch(store: Store, stored: str, seconds: float | None) -> Operation[bool]:
 
 def kept(found: Found) -> dict[str, str]:
     """Return the headers of what was found without those of its lifetime and chunks."""
-    gone = (*Lifetime(0.0).headers(), *Lifetime(until=0.0).headers(), CHUNKS)
+    gone = (TTL, EXPIRES, KEPT, CHUNKS)
     return {name: value for name, value in found.entry.headers.items() if name not in gone}
 
 
@@ -129,22 +128,40 @@ def put_many(
         yield from delete_many(store, values)
         return {}
     lifetime = Lifetime(seconds)
-    ttl_ms = yield from store.ttl_ms(lifetime)
+    yield from store.place.opened()
+    known = (yield from store.place.ask("get_many", list(values))) if store.place.goes_back else None
     failed: dict[str, OperationalError] = {}
-    changes = []
+    changes: list[Change] = []
     for stored, (data, formats) in dumped.items():
+        over = WHATEVER if known is None else known.get(stored)
         headers = store.headers(values[stored][0], stored, lifetime, formats)
         if store.chunks.wants(data):
-            try:
-                yield from store.write(stored, data, headers, lifetime)
-            except OperationalError as error:
-                failed[stored] = error
+            yield from _write_apart(store, stored, data, headers, lifetime, failed)
         else:
-            changes.append(Change.put(stored, data, ttl_ms=ttl_ms, headers=headers))
+            ttl_ms, kept_for = yield from store.kept(lifetime, over)
+            guard = None if over is WHATEVER else 0 if over is None else over.revision
+            changes.append(Change(stored, Did.PUT, data, guard, ttl_ms, {**headers, **kept_for}))
     results = yield from store.place.ask_many(changes)
     for change, result in zip(changes, results, strict=True):
-        if isinstance(result, OperationalError):
+        if isinstance(result, WrongRevision | ValueTooLarge):
+            headers = store.headers(values[change.key][0], change.key, lifetime, dumped[change.key][1])
+            yield from _write_apart(store, change.key, change.value, headers, lifetime, failed)
+        elif isinstance(result, OperationalError):
             failed[change.key] = result
         else:
-            yield from store.chunks.replaced(change.key, None)
+            yield from store.chunks.replaced(change.key, None, None if known is None else known.get(change.key))
     return failed
+
+
+def _write_apart(
+    store: Store,
+    stored: str,
+    data: bytes,
+    headers: Mapping[str, str],
+    lifetime: Lifetime,
+    failed: dict[str, OperationalError],
+) -> Operation[None]:
+    try:
+        yield from store.write(stored, data, headers, lifetime)
+    except OperationalError as error:
+        failed[stored] = error

@@ -67,6 +67,12 @@ class LocalCache(abc.ABC, Generic[FeedT]):
         """The bucket's name."""
         return self._source.bucket
 
+    @property
+    def is_live(self) -> bool:
+        """Whether it is live now: what ``status().state`` says, for less. Starts nothing and never waits."""
+        feed = self._feed
+        return feed is not None and feed.state is State.LIVE
+
     @abc.abstractmethod
     def get(self, key: str) -> Entry | None:
         """Return the entry of ``key``, or None when it is absent."""

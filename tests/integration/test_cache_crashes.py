@@ -1,0 +1,137 @@
+"""Nothing that was overwritten, removed or cleared comes back, whatever the server brings back after a crash (F1)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from django_natskv.cache import NatsKVCache
+from django_natskv.connections import connections
+from django_natskv.exceptions import OperationalError
+from tests.fix_waiting import eventually
+
+FILE = {"OPTIONS": {"BUCKET": {"storage": "file"}}}
+
+
+@pytest.fixture
+def server(make_server: Any, settings: Any) -> Any:
+    made = make_server()
+    settings.NATSKV = {"default": {"SERVERS": [made.url]}}
+    return made
+
+
+def back(cache: NatsKVCache) -> None:
+    """Wait until the server answers again."""
+
+    def answers() -> bool:
+        try:
+            cache.get("keep")
+        except OperationalError:
+            return False
+        return True
+
+    eventually(answers, 15)
+
+
+def stored_keys() -> set[str]:
+    return set(connections["default"].kv().open_bucket("cache", codec="bytes").keys())
+
+
+def passed(cache: NatsKVCache, seconds: float) -> None:
+    """Wait until the server has let go of what was to live so long."""
+    cache.set("clock", 1, seconds)
+    eventually(lambda: "_.1.clock" not in stored_keys(), 10)
+
+
+@pytest.fixture
+def cache(server: Any) -> NatsKVCache:
+    cache = NatsKVCache("cache", {"TIMEOUT": None, **FILE})
+    cache.set("keep", 1)
+    return cache
+
+
+def test_a_shorter_timeout_over_a_longer_one(server, cache):
+    for number, timeout in enumerate([None, 3600]):
+        for repetition in range(5):
+            cache.set(f"k{number}.{repetition}", "old", timeout)
+            cache.set(f"k{number}.{repetition}", "new", 1)
+            cache.set_many({f"m{number}.{repetition}": "old"}, timeout)
+            cache.set_many({f"m{number}.{repetition}": "new"}, 1)
+    keys = [key for key in cache.keys() if key != "keep"]
+    assert len(keys) == 20
+    eventually(lambda: cache.get_many(keys) == {})
+    passed(cache, 2.0)
+    server.restart(hard=True)
+    back(cache)
+    assert cache.get_many(keys) == {}
+
+
+@pytest.mark.parametrize("timeout", [None, 3600])
+def test_what_was_deleted(server, cache, timeout):
+    keys = [f"k{number}" for number in range(10)]
+    cache.set_many(dict.fromkeys(keys, "old"), timeout)
+    for key in keys[:5]:
+        assert cache.delete(key)
+    cache.delete_many(keys[5:])
+    passed(cache, 2.0)  # a tombstone that had expired by now would be in the way of nothing
+    server.restart(hard=True)
+    back(cache)
+    assert cache.get_many(keys) == {}
+    assert not any(cache.has_key(key) for key in keys)
+
+
+def test_what_was_cleared(server, cache):
+    keys = [f"k{number}" for number in range(50)]
+    cache.set_many(dict.fromkeys(keys, "old"))
+    cache.clear()
+    cache.set("keep", 1)
+    server.restart(hard=True)
+    back(cache)
+    newcomer = NatsKVCache("cache", FILE)
+    for each in (cache, newcomer):
+        assert each.get_many(keys) == {}
+        assert [each.get(key) for key in keys] == [None] * 50
+    assert newcomer.add("k1", 2)
+    assert cache.get("k1") == 2
+    assert sorted(cache.keys()) == ["k1", "keep"]
+
+
+def test_an_older_value_under_the_clear_marker_counts_as_gone_though_it_is_there(server, cache, monkeypatch):
+    """As a crash may leave it: the marker, and beside it what was removed."""
+    cache.set("k", "old")
+    monkeypatch.setattr("django_natskv.kv.bucket.Bucket.erase", lambda *_args, **_options: 0)
+    cache.clear()
+    assert "_.1.k" in stored_keys()
+    newcomer = NatsKVCache("cache", FILE)
+    for each in (cache, newcomer):
+        assert each.get("k") is None
+        assert each.get_many(["k"]) == {}
+        assert not each.has_key("k")
+        assert not each.delete("k")
+        assert not each.touch("k")
+        assert each.ttl("k") == 0.0
+        assert each.keys() == []
+        assert each.get_entry("k") is None
+        with pytest.raises(ValueError, match="not found"):
+            each.incr("k")
+    assert newcomer.add("k", 1)
+    assert cache.incr("k") == 2
+
+
+def test_a_memory_bucket_is_made_anew_when_its_server_restarts(server):
+    cache = NatsKVCache("memory", {})
+    cache.set("k", 1)
+    server.restart(hard=True)
+    back(cache)
+    assert cache.get("k") is None
+    cache.set("k", 2)
+    assert cache.get("k") == 2
+
+
+def test_several_writes_make_the_bucket_anew_too(server):
+    cache = NatsKVCache("memory", {})
+    cache.set("k", 1)
+    connections["default"].kv().delete_bucket("memory")
+    assert cache.set_many({"a": 1, "b": [2]}) == []
+    assert cache.get_many(["k", "a", "b"]) == {"a": 1, "b": [2]}

@@ -13,6 +13,7 @@ from django.core.cache.backends.base import DEFAULT_TIMEOUT
 from django_natskv.cache import clearing, counters, extras, writes
 from django_natskv.cache.inside import Inside
 from django_natskv.cache.locks import TIMEOUT, Lock
+from django_natskv.cache.near import ABSENT, UNKNOWN
 from django_natskv.cache.steps import arun, run
 
 
@@ -32,11 +33,19 @@ class NatsKVCache(Inside):
 
         Not there is what was never set, has expired or was removed, and what cannot be verified or unpickled.
         """
-        return self._run(self._get(self._name(key, version), default), default)
+        stored = self._name(key, version)
+        held = self._held(stored)
+        if held is not UNKNOWN:
+            return default if held is ABSENT else held
+        return self._run(self._get(stored, default), default)
 
     async def aget(self, key: Any, default: Any = None, version: Any = None) -> Any:
         """See get()."""
-        return await self._arun(self._get(self._name(key, version), default), default)
+        stored = self._name(key, version)
+        held = self._held(stored)
+        if held is not UNKNOWN:
+            return default if held is ABSENT else held
+        return await self._arun(self._get(stored, default), default)
 
     def set(self, key: Any, value: Any, timeout: Any = DEFAULT_TIMEOUT, version: Any = None) -> None:
         """Write ``value`` under ``key``, whatever is there.

@@ -6,16 +6,18 @@ Knows nothing of how values are stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache, default_key_func, memcache_key_warnings
 
 from django_natskv.cache import clearing, counters, extras, keys as names, making, writes
+from django_natskv.cache.chunks import CHUNKS
 from django_natskv.cache.lifetime import seconds_of
+from django_natskv.cache.near import ABSENT, UNKNOWN
 from django_natskv.cache.place import Place, place_of
 from django_natskv.cache.steps import Operation, arun, run
-from django_natskv.cache.store import MISSING, Store, store_of
+from django_natskv.cache.store import MISSING, Found, Store, store_of
 
 T = TypeVar("T")
 
@@ -30,6 +32,7 @@ class Inside(BaseCache):
         self._location = location
         self._params = params
         self._opened: Store | None = None
+        self._held: Callable[[str], Any] = self._held_here
         self._names: dict[tuple[Any, Any], str] = {}
         options = params.get("OPTIONS") or {}
         bounded = params.get("max_entries") is not None or "MAX_ENTRIES" in options
@@ -48,13 +51,43 @@ class Inside(BaseCache):
         return (yield from self._store.load(stored)) is not MISSING
 
     def _get_many(self, wanted: Mapping[str, Any]) -> Operation[dict[Any, Any]]:
-        found = yield from self._store.find_many(wanted)
-        values = {}
+        values: dict[Any, Any] = {}
+        missing = yield from self._get_near(wanted, values)
+        found = (yield from self._store.find_many(missing)) if missing else {}
         for stored, each in found.items():
-            value = yield from self._store.value(stored, each)
+            value = yield from self._value_of(stored, each)
             if value is not MISSING:
                 values[wanted[stored]] = value
         return values
+
+    def _value_of(self, stored: str, found: Found) -> Operation[Any]:
+        if CHUNKS in found.entry.headers:
+            return (yield from self._store.load_there(stored))
+        return (yield from self._store.value(stored, found))
+
+    def _get_near(self, wanted: Mapping[str, Any], values: dict[Any, Any]) -> Operation[list[str]]:
+        """Put what is held in this process into ``values``; return the stored keys that are to be read."""
+        near = self._store.near
+        if near is None:
+            return list(wanted)
+        yield from self._place.opened()
+        missing = []
+        for stored, key in wanted.items():
+            held = near.look_up(stored) if near.holds_all else UNKNOWN
+            if held is UNKNOWN:
+                missing.append(stored)
+            elif held is not ABSENT:
+                values[key] = held
+        return missing
+
+    def _held_here(self, stored: str) -> Any:
+        """Return the value that this process holds itself, if it holds all: else ``UNKNOWN``."""
+        near = self._store.near
+        if near is None or not near.holds_all:
+            self._held = _unknown
+        else:
+            self._held = near.look_up
+        return self._held(stored)
 
     def _set(self, key: Any, stored: str, value: Any, seconds: float | None) -> Operation[None]:
         yield from self._make_room(stored)
@@ -154,3 +187,7 @@ class Inside(BaseCache):
 
     def _seconds(self, timeout: Any) -> float | None:
         return seconds_of(self.default_timeout if timeout is DEFAULT_TIMEOUT else timeout)
+
+
+def _unknown(stored: str) -> Any:  # noqa: ARG001
+    return UNKNOWN

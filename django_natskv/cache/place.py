@@ -63,6 +63,7 @@ class Place:
         self.stores: dict[str, Any] = {}  # by KEY_PREFIX
         self._connection: Connection | None = None
         self._bucket: Bucket | None = None
+        self.lives: float | None = None  # seconds that the bucket keeps anything
         self.goes_back = False  # whether what was removed may come back when the server crashes (F1)
 
     @property
@@ -104,6 +105,11 @@ class Place:
                 results[place] = result
         return results
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the bucket was opened."""
+        return self._bucket is not None
+
     def opened(self) -> Operation[None]:
         """Make sure that the bucket was opened once, so that it is known how it is made."""
         if self._bucket is None:
@@ -131,6 +137,10 @@ class Place:
                 )
                 raise BucketNotFound(message, bucket=self.name) from error
             bucket = yield from self._create(context)
+        asked = time.monotonic()
+        self.clock.learn((yield Call(bucket, "server_time")), asked)
+        ttl_ms = bucket.config.ttl_ms
+        self.lives = ttl_ms / 1_000 if ttl_ms else None
         self.goes_back = bucket.config.storage == "file" and bucket.config.replicas == 1
         self._connection, self._bucket = connection, bucket
         return bucket

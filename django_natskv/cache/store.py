@@ -19,6 +19,7 @@ from django_natskv.cache import backoff, keys
 from django_natskv.cache.chunks import CHUNKS, Chunks, Head
 from django_natskv.cache.lifetime import EVER, KEPT, Lifetime, expiry, kept_until
 from django_natskv.cache.markers import Markers
+from django_natskv.cache.near import ABSENT, UNKNOWN, Near
 from django_natskv.cache.once import Flights
 from django_natskv.cache.outages import Outages
 from django_natskv.cache.place import Place
@@ -57,6 +58,7 @@ class Store:
         self.place = place
         self.prefix = prefix
         self.markers = Markers(place, prefix)
+        self.near = Near(place, prefix) if place.options.local_cache else None
         self.chunks = Chunks(place, prefix)
         self.flights = Flights()
         self.outages = Outages(place)
@@ -103,6 +105,15 @@ class Store:
 
     def load(self, stored: str) -> Operation[Any]:
         """Return the value under a stored key, or ``MISSING``."""
+        if self.near is not None:
+            yield from self.place.opened()
+            value = yield from self.near.read(stored)
+            if value is not UNKNOWN:
+                return MISSING if value is ABSENT else value
+        return (yield from self.load_there(stored))
+
+    def load_there(self, stored: str) -> Operation[Any]:
+        """Return the value that the server has under a stored key, or ``MISSING``."""
         while True:
             found = yield from self.find(stored)
             if found is None:

@@ -145,12 +145,20 @@ class Feed(abc.ABC):
         """When the server gave its last sign of life, on the monotonic clock."""
         return max(self._since, self._session.heard if self._session is not None else 0.0)
 
+    def is_live(self) -> bool:
+        """Tell whether it is live now."""
+        if not self._live or self.over:
+            return False
+        # Asked at every read: the last sign of life first, and then when the replay was complete.
+        now, session = time.monotonic(), self._session
+        return (session is not None and now - session.heard < STALLED) or now - self._since < STALLED
+
     @property
     def state(self) -> State:
         """What it is worth now."""
         if self.over or self.refusal is not None:
             return State.STOPPED
-        if self._live and time.monotonic() - self.heard < STALLED:
+        if self.is_live():
             return State.LIVE
         return State.STALE if self.settled.is_open or self._live or self._serves_old else State.WARMING
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import KeysView, Sequence
+from collections.abc import KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -78,6 +78,18 @@ class MirrorCache(LocalCache["MirrorFeed"]):
         if self._own or type(entry := self._entries.get(key)) is not Entry:
             entry = (await self._asettled(key)).mirror.look_up(key)
         return default if entry is None else entry.value
+
+    def view(self) -> Mapping[str, Entry] | None:
+        """Return what is held as it is: for who looks at one key often and keeps what it made of an entry.
+
+        None unless the copy is live, and while a write of this process has not come by its watch: use ``get()`` then.
+        The mapping and the entries are not the reader's own and must not be changed; those that have expired may
+        still be among them.
+        """
+        feed = self._feed
+        if feed is None or self._own or not feed.is_live():
+            return None
+        return self._entries
 
     def keys(self) -> list[str]:
         """Return the live keys, in no particular order."""

@@ -71,7 +71,7 @@ class LocalCache(abc.ABC, Generic[FeedT]):
     def is_live(self) -> bool:
         """Whether it is live now: what ``status().state`` says, for less. Starts nothing and never waits."""
         feed = self._feed
-        return feed is not None and feed.state is State.LIVE
+        return feed is not None and feed.is_live()
 
     @abc.abstractmethod
     def get(self, key: str) -> Entry | None:

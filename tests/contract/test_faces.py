@@ -48,10 +48,7 @@ def test_an_awaited_face_runs_in_an_event_loop(backend: str, monkeypatch: pytest
     assert (loops[0] is loops[1]) == (backend == "one_loop")
 
 
-TO_COME = pytest.mark.xfail(reason="the cache does not use a local cache yet")
-
-
-@pytest.mark.parametrize("mode", [None, *(pytest.param(mode, marks=TO_COME) for mode in MODES if mode)])
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_mode_is_on(mode: str | None, backend: str, nats_server: NatsServer):
     """What was read once is read again without a request, if and only if there is a local cache."""

@@ -18,6 +18,7 @@ class NatsKVConfig(AppConfig):
     def ready(self) -> None:
         """Register the system checks. Nothing connects: ``migrate`` and ``check`` work with NATS down."""
         # Imported here, because checks may come to need models, which are not loaded when this module is.
-        from django_natskv.checks import TAG, check_settings  # noqa: PLC0415
+        from django_natskv.checks import TAG, check_caches, check_settings  # noqa: PLC0415
 
         register(check_settings, TAG)
+        register(check_caches, TAG)

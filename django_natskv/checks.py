@@ -10,6 +10,7 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning as CheckWarning
 
+from django_natskv.cache.options import setting_problems as cache_problems
 from django_natskv.conf import Problem, setting_problems
 
 TAG = "natskv"
@@ -27,3 +28,8 @@ def check_settings(**_kwargs: Any) -> list[CheckMessage]:
 def _to_message(problem: Problem) -> CheckMessage:
     kind = CheckWarning if problem.is_warning else Error
     return kind(problem.message, hint=problem.hint, id=problem.id)
+
+
+def check_caches(**_kwargs: Any) -> list[CheckMessage]:
+    """Return a message for each mistake in those of ``settings.CACHES`` that are ours. See check_settings()."""
+    return [_to_message(problem) for problem in cache_problems()]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from django_natskv import conf
@@ -78,6 +79,31 @@ def problems(location: object, params: Mapping[str, Any], where: str) -> Iterato
     if options.get("CONNECTION") is not None and isinstance(location, str) and "://" in location:
         hint = "Remove CONNECTION, or give LOCATION the name of a bucket alone."
         yield Problem("E109", conf.at(where, "OPTIONS", "CONNECTION"), "is set beside a URL in LOCATION.", hint)
+
+
+def setting_problems() -> Iterator[Problem]:
+    """Yield each mistake in the caches of ``settings.CACHES`` that are ours."""
+    declared = getattr(settings, "CACHES", {})
+    if not isinstance(declared, Mapping):
+        return  # for Django to say
+    for alias, params in declared.items():
+        if isinstance(params, Mapping) and params.get("BACKEND") == BACKEND:
+            where = conf.at("CACHES", alias)
+            yield from problems(params.get("LOCATION"), params, where)
+            yield from _check_alias(where, params)
+
+
+def _check_alias(where: str, params: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the problem of a cache on a connection that is not declared."""
+    options, location = params.get("OPTIONS") or {}, params.get("LOCATION")
+    if not isinstance(options, Mapping) or (isinstance(location, str) and "://" in location):
+        return
+    alias = options.get("CONNECTION", "default")
+    declared = getattr(settings, conf.SETTING, {})
+    if isinstance(declared, Mapping) and isinstance(alias, str) and alias not in declared:
+        known = ", ".join(map(repr, declared)) or "none"
+        hint = f"{conf.SETTING} declares: {known}. Or give LOCATION the URL of a server."
+        yield Problem("E110", where, f"is on the connection {alias!r}, which is not declared.", hint)
 
 
 def _given(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ FACES = {
     "KVContext": "django_natskv.kv.context",
     "MirrorCache": "django_natskv.kv._mirroring",
     "InvalidatingCache": "django_natskv.kv._invalidating",
+    "NatsKVCache": "django_natskv.cache.backend",
 }
 # Never waits, or only before the first replay.
 LOCAL = {"close", "forked", "items", "keys", "start", "status", "was_made_with", "wrote"}
@@ -22,8 +23,10 @@ LOCAL = {"close", "forked", "items", "keys", "start", "status", "was_made_with",
 SINGLE: dict[str, set[str]] = {
     "Bucket": set(),
     "KVContext": set(),
-    "MirrorCache": LOCAL | {"publish"},
+    "MirrorCache": LOCAL | {"publish", "view"},
     "InvalidatingCache": LOCAL,
+    # Iterators have an asynchronous twin that is no coroutine; a lock has two faces itself.
+    "NatsKVCache": {"aiter_keys", "iter_keys", "lock"},
 }
 WAITS = ("call", "wait_open")
 

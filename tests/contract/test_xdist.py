@@ -8,28 +8,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.contract.faces import bucket
 from tests.fix_connections import ROOT
 from tests.fix_servers import NatsServer
 
-CONFTEST = """
-import json, os, pytest
-
-@pytest.fixture(autouse=True)
-def cache_of_this_worker(settings):
-    settings.NATSKV = json.loads(os.environ["TEST_NATSKV"])
-    settings.CACHES = {"default": {
-        "BACKEND": "django_natskv.cache.NatsKVCache",
-        "LOCATION": os.environ["TEST_BUCKET"],
-        "KEY_PREFIX": os.environ["PYTEST_XDIST_WORKER"],
-    }}
+SETTINGS = """
+import json, os
+from tests.settings import *
+NATSKV = json.loads(os.environ["TEST_NATSKV"])
+CACHES = {"default": {
+    "BACKEND": "django_natskv.cache.NatsKVCache",
+    "LOCATION": os.environ["TEST_BUCKET"],
+    "KEY_PREFIX": os.environ.get("PYTEST_XDIST_WORKER", ""),
+}}
 """
 # Both workers write the same keys all the time, and clear.
 TESTS = """
 import os, pytest
 from django.core.cache import cache
 
-@pytest.mark.parametrize("number", range(40))
+@pytest.mark.parametrize("number", range(20))
 def test_what_a_test_wrote_is_there_until_it_clears(number):
     mine = os.environ["PYTEST_XDIST_WORKER"], number
     assert cache.get_many(["a", "b", "count"]) == {}
@@ -41,8 +41,9 @@ def test_what_a_test_wrote_is_there_until_it_clears(number):
 """
 
 
+@pytest.mark.slow  # three interpreters start
 def test_workers_side_by_side_do_not_disturb_each_other(tmp_path: Path, nats_server: NatsServer):
-    (tmp_path / "conftest.py").write_text(CONFTEST)
+    (tmp_path / "project_settings.py").write_text(SETTINGS)
     (tmp_path / "test_cache.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-n", "2", "-v", "-p", "no:asyncio", "-p", "no:randomly"]
     done = subprocess.run(
@@ -50,8 +51,8 @@ def test_workers_side_by_side_do_not_disturb_each_other(tmp_path: Path, nats_ser
         cwd=tmp_path,
         env={
             **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)]),
+            "DJANGO_SETTINGS_MODULE": "project_settings",
             "TEST_NATSKV": json.dumps({"default": {"SERVERS": [nats_server.url]}}),
             "TEST_BUCKET": bucket("xdist"),
         },

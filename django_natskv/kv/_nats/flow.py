@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from django_natskv.exceptions import OperationalError
@@ -51,9 +52,8 @@ class Flow:
         """
         loop = asyncio.get_running_loop()
         if self._pull is None:
-            self._heard = loop.time()
-            self._pull = _Pull(self._client, self._subject, self._inbox, self)
-            self._client.submit(self._pull)
+            self._ask()
+        assert self._pull is not None  # noqa: S101 - asked just now
         if not self._messages and not self._pull.over:
             self._arrived.clear()
             timer = loop.call_later(min(patience, SILENCE), self._arrived.set)
@@ -64,24 +64,23 @@ class Flow:
         messages, self._messages = self._messages, []
         if self._pull.over:
             self._check(self._pull)
-            self._pull = None
+            self._ask()  # the server need not wait until these are taken
         elif loop.time() - self._heard > SILENCE:
             message = "The server fell silent."
             raise Interrupted(message)
-        return [self._in_order(from_delivery(message)) for message in messages]
+        return self._in_order(messages)
 
     @property
     def heard(self) -> float:
         """When the server gave its last sign of life, on the monotonic clock."""
         return self._heard
 
-    def hear(self, message: Any | None) -> None:
-        """Take a delivery, or only a sign of life."""
+    def hear(self, messages: Sequence[Any]) -> None:
+        """Take deliveries, or with none of them only a sign of life."""
         self._heard = asyncio.get_running_loop().time()
-        if message is not None:
-            self._messages.append(message)
-            if not self._arrived.is_set():
-                self._arrived.set()
+        if messages:
+            self._messages.extend(messages)
+            self._arrived.set()
 
     def wake(self) -> None:
         """Let ``next`` see that the pull is over."""
@@ -93,6 +92,11 @@ class Flow:
             self._pull.abandon()
         self._inbox.close()
 
+    def _ask(self) -> None:
+        self._heard = asyncio.get_running_loop().time()
+        self._pull = _Pull(self._client, self._subject, self._inbox, self)
+        self._client.submit(self._pull)
+
     def _check(self, pull: _Pull) -> None:
         if pull.error is not None:
             raise Interrupted(str(pull.error)) from pull.error
@@ -100,13 +104,17 @@ class Flow:
             reason = pull.description or "its consumer is not there any more"
             raise Interrupted(f"The server ended the flow: {reason} ({pull.status}).")
 
-    def _in_order(self, stored: Stored) -> Stored:
-        if stored.delivery != self._expected:
-            message = f"Delivery {self._expected} is missing: {stored.delivery} came instead."
-            raise Interrupted(message)
-        self._expected += 1
-        self.newest, self.pending = stored.revision, stored.pending
-        return stored
+    def _in_order(self, messages: list[Any]) -> list[Stored]:
+        if not messages:
+            return []
+        news = [from_delivery(message) for message in messages]
+        for expected, stored in enumerate(news, self._expected):
+            if stored.delivery != expected:
+                message = f"Delivery {expected} is missing: {stored.delivery} came instead."
+                raise Interrupted(message)
+        self._expected += len(news)
+        self.newest, self.pending = news[-1].revision, news[-1].pending
+        return news
 
 
 class _Pull(Exchange):
@@ -125,15 +133,25 @@ class _Pull(Exchange):
         """Take a delivery, a heartbeat or the end of the pull."""
         status = status_of(message)
         if status is None:
-            self.flow.hear(message)
+            self.flow.hear((message,))
             self.count += 1
             if self.count >= BATCH:
                 self.finish()
         elif status == "100":
-            self.flow.hear(None)
+            self.flow.hear(())
         else:
             self.status = status
             self.description = message.headers.get("Description", "")
+            self.finish()
+
+    def receive_all(self, messages: Sequence[Any]) -> None:
+        """Take what came together: deliveries without headers, mostly, none of which is looked at one by one."""
+        if any(message.headers is not None for message in messages):
+            super().receive_all(messages)
+            return
+        self.flow.hear(messages)
+        self.count += len(messages)
+        if self.count >= BATCH:
             self.finish()
 
     def finish(self, error: Exception | None = None) -> None:

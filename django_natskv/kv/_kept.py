@@ -35,9 +35,9 @@ class SpecialEntry(Entry):
     lives: timedelta | None = None  # from ``created``, by the server's clock
 
 
-Packed = tuple[Any, int, datetime]  # value, revision, created
+Packed = tuple[str, Any, int, datetime]  # key, value, revision, created
 Kept = Entry | Packed
-"""How a mirror holds a key: an entry that can be handed out is only made of these three when it is asked for. Besides
+"""How a mirror holds a key: an entry that can be handed out is only made of these four when it is asked for. Besides
 the time it saves, the garbage collector has nothing to do with a plain tuple of such values (ADR 0012)."""
 
 
@@ -103,15 +103,15 @@ class Keeper:
         lives = self._ttl if not stored.headers else self._lifetime(stored)
         headers = own_headers(stored.headers) if stored.headers else NO_HEADERS
         if lives is None and isinstance(value, _IMMUTABLE) and not headers:
-            return (value, stored.revision, stored.created)
+            return (key, value, stored.revision, stored.created)
         entry = Entry(self.core.name, key, value, stored.revision, stored.created, Operation.PUT, None, headers)
         return entry if lives is None and isinstance(value, _IMMUTABLE) else special(entry, len(stored.data), lives)
 
-    def unpack(self, key: str, kept: Kept) -> Entry:
-        """Return the entry of what is held of ``key``."""
+    def unpack(self, kept: Kept) -> Entry:
+        """Return the entry of what is held of a key."""
         if isinstance(kept, Entry):
             return kept
-        value, revision, created = kept
+        key, value, revision, created = kept
         return Entry(self.core.name, key, value, revision, created, Operation.PUT)
 
     def hand_out(self, entry: Entry | None) -> Entry | None:
@@ -185,14 +185,15 @@ def plain(entry: Entry) -> Entry:
     return Entry(entry.bucket, entry.key, value, entry.revision, entry.created, entry.operation, None, entry.headers)
 
 
-def weight(key: str, kept: Kept) -> int:
-    """Return the bytes that ``key`` is counted with. The same for the same entry at all times."""
+def weight(kept: Kept) -> int:
+    """Return the bytes that a key is counted with. The same for the same entry at all times."""
     if isinstance(kept, Entry):
+        key = kept.key
         size = kept.size if isinstance(kept, SpecialEntry) else _size(kept.value)
         if kept.headers:
             size += sum(_HEADER + len(name) + len(text) for name, text in kept.headers.items())
     else:
-        size = _size(kept[0])
+        key, size = kept[0], _size(kept[1])
     return OVERHEAD + len(key) + size
 
 
@@ -202,4 +203,4 @@ def _size(value: object) -> int:
 
 def revision_of(kept: Kept) -> int:
     """Return the revision of what is held of a key."""
-    return kept[1] if isinstance(kept, tuple) else kept.revision
+    return kept[2] if isinstance(kept, tuple) else kept.revision

@@ -147,7 +147,7 @@ class Lru:
 
     def _keep(self, reading: Reading, entry: Entry | None) -> None:
         key = reading.key
-        size = OVERHEAD + len(key) if entry is None else weight(entry.key, entry)
+        size = OVERHEAD + len(key) if entry is None else weight(entry)
         self._drop(key)
         if size > self._most:
             return

@@ -99,7 +99,7 @@ class Mirror:
 
     def _unpacked(self, key: str, kept: Kept) -> Entry:
         """Make the entry of a key, once: whoever reads it next finds it made."""
-        entry = self._keeper.unpack(key, kept)
+        entry = self._keeper.unpack(kept)
         with self._writing:
             if self.entries.get(key) is kept:  # and nothing newer
                 self.entries[key] = entry
@@ -108,14 +108,14 @@ class Mirror:
     def items(self) -> dict[str, Entry]:
         """Return all entries of one moment, by key."""
         keeper = self._keeper
-        found = {key: keeper.hand_out(keeper.unpack(key, kept)) for key, kept in self._shown().items()}
+        found = {key: keeper.hand_out(keeper.unpack(kept)) for key, kept in self._shown().items()}
         return {key: entry for key, entry in found.items() if entry is not None}
 
     def whole(self) -> Iterator[Entry]:
         """Return all that is in the bucket, expired or not: entries that are not to be handed out."""
         with self._writing:
             entries = self.entries.copy()
-        return (self._keeper.unpack(key, kept) for key, kept in entries.items())
+        return (self._keeper.unpack(kept) for kept in entries.values())
 
     def keys(self) -> list[str]:
         """Return the live keys of one moment."""
@@ -238,7 +238,7 @@ class Mirror:
         with self._writing:
             self._confirm(key, gone.revision)
             old = self.entries.pop(key, None)
-            self.bytes -= weight(key, old) if old is not None else 0
+            self.bytes -= weight(old) if old is not None else 0
             if self._others.pop(key, None) is not None:
                 self.bytes -= MARKER + len(key)
             self.undecodable.pop(key, None)
@@ -247,7 +247,7 @@ class Mirror:
 
     def restore(self, entries: dict[str, Kept]) -> bool:
         """Take entries that are older than what the server has, to begin with; tell whether they fit and are wanted."""
-        size = sum(weight(key, kept) for key, kept in entries.items())
+        size = sum(weight(kept) for kept in entries.values())
         if self.filled or size > self._most:
             return False
         self.filled = True
@@ -276,7 +276,7 @@ class Mirror:
         if kept is not None and key not in into.entries and key not in into.others and not into.undecodable:
             # Nearly all of a first replay.
             into.entries[key] = kept
-            into.bytes += weight(key, kept)
+            into.bytes += weight(kept)
             return
         self._place_over(key, stored, kept, into)
 
@@ -292,8 +292,8 @@ class Mirror:
                 into.undecodable.pop(key, None)
         elif entry is not old:
             into.entries[key] = entry
-        into.bytes += weight(key, entry) if entry is not None else 0
-        into.bytes -= weight(key, old) if old is not None else 0
+        into.bytes += weight(entry) if entry is not None else 0
+        into.bytes -= weight(old) if old is not None else 0
         if entry is not None and revision_of(entry) == stored.revision and known is not None:
             del into.others[key]
             into.bytes -= MARKER + len(key)
@@ -332,8 +332,8 @@ class Mirror:
         return not written_before and own.revision > (self._revision_of(key) or 0)
 
     def _tell(self, key: str, old: Kept | None, new: Kept | None, revision: int) -> None:
-        before = None if old is None else self._keeper.unpack(key, old)
-        after = None if new is None else self._keeper.unpack(key, new)
+        before = None if old is None else self._keeper.unpack(old)
+        after = None if new is None else self._keeper.unpack(new)
         self._changed(key, before, after, revision)
 
     def _tell_difference(self, before: dict[str, Kept], after: dict[str, Kept]) -> None:
@@ -349,7 +349,7 @@ class Mirror:
 
 
 def _mark(kept: Kept) -> tuple[int, datetime]:
-    return kept[1:] if isinstance(kept, tuple) else (kept.revision, kept.created)
+    return kept[2:] if isinstance(kept, tuple) else (kept.revision, kept.created)
 
 
 class _Replay:

@@ -321,7 +321,7 @@ class Session:
                 self._overdue = (0, 0)  # nothing is missed that was not asked for
                 await asyncio.sleep(_MOMENT)
             else:
-                self._take(await flow.next(self._patience(audit)))
+                self._take(await flow.next(self._patience(audit), self._take_at_once))
             await self._check_expiries()
             if not busy and time.monotonic() >= audit:
                 self._listed = 0
@@ -350,6 +350,11 @@ class Session:
             self._remember_expiry(stored)
             if not position % BREATH:
                 breathe()
+
+    def _take_at_once(self, news: list[Stored]) -> bool:
+        """Take what comes while nothing else is done; tell whether that may go on."""
+        self._take(news)
+        return not any(stored.headers for stored in news) and not self._sink.is_busy()
 
     def _remember_expiry(self, stored: Stored) -> None:
         """A value may lie beneath one that expires (F15): what has a time to live is read again after it."""

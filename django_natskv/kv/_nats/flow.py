@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django_natskv.exceptions import OperationalError
@@ -19,11 +19,14 @@ from django_natskv.kv._nats.messages import Stored, from_delivery, status_of
 BATCH = 1_000  # deliveries a pull asks for: bounded, so that a slow reader is never cut off (F23)
 HEARTBEAT = 0.5  # seconds; the server says so when it has nothing to say
 SILENCE = 2.5 * HEARTBEAT  # seconds without a word after which the consumer counts as dead
+FEW = 64  # deliveries that are taken at once; more of them are left to the one who waits, who lets others breathe
 EXPIRES = 30  # seconds that a pull stays open
 _NS = 1_000_000_000
 _AGAIN = ("404", "408")  # nothing there, or the pull's time is up: pull again
 
 _REQUEST = json.dumps({"batch": BATCH, "expires": EXPIRES * _NS, "idle_heartbeat": int(HEARTBEAT * _NS)}).encode()
+
+Take = Callable[[list[Stored]], bool]
 
 
 class Interrupted(OperationalError):  # noqa: N818 - never seen outside the session
@@ -40,15 +43,18 @@ class Flow:
         self._pull: _Pull | None = None
         self._arrived = asyncio.Event()
         self._messages: list[Any] = []
+        self._take: Take | None = None  # while somebody waits
+        self._failure: Exception | None = None
         self._expected = 1
         self._heard = 0.0
         self.newest = 0  # the revision of the last delivery
         self.pending = 0  # what was to follow it
 
-    async def next(self, patience: float) -> list[Stored]:
+    async def next(self, patience: float, take: Take | None = None) -> list[Stored]:
         """Return what has arrived, at once, or wait for it up to ``patience`` seconds; [] when nothing came.
 
-        Raises ``Interrupted``.
+        While it waits ``take`` is called with a few deliveries as they come, which saves them two turns of the loop,
+        and tells whether the wait goes on. Raises ``Interrupted``, and what ``take`` raised.
         """
         loop = asyncio.get_running_loop()
         if self._pull is None:
@@ -57,10 +63,14 @@ class Flow:
         if not self._messages and not self._pull.over:
             self._arrived.clear()
             timer = loop.call_later(min(patience, SILENCE), self._arrived.set)
+            self._take = take
             try:
                 await self._arrived.wait()
             finally:
+                self._take = None
                 timer.cancel()
+            if self._failure is not None:
+                raise self._failure
         messages, self._messages = self._messages, []
         if self._pull.over:
             self._check(self._pull)
@@ -78,8 +88,21 @@ class Flow:
     def hear(self, messages: Sequence[Any]) -> None:
         """Take deliveries, or with none of them only a sign of life."""
         self._heard = asyncio.get_running_loop().time()
-        if messages:
-            self._messages.extend(messages)
+        if not messages:
+            return
+        if self._take is not None and len(messages) <= FEW and not self._arrived.is_set():
+            self._take_now(self._take, messages)
+            return
+        self._messages.extend(messages)
+        self._arrived.set()
+
+    def _take_now(self, take: Take, messages: Sequence[Any]) -> None:
+        try:
+            goes_on = take(self._in_order(messages))
+        except Exception as error:  # noqa: BLE001 - for whoever waits in next()
+            self._failure = error
+            goes_on = False
+        if not goes_on:
             self._arrived.set()
 
     def wake(self) -> None:
@@ -104,7 +127,7 @@ class Flow:
             reason = pull.description or "its consumer is not there any more"
             raise Interrupted(f"The server ended the flow: {reason} ({pull.status}).")
 
-    def _in_order(self, messages: list[Any]) -> list[Stored]:
+    def _in_order(self, messages: Sequence[Any]) -> list[Stored]:
         if not messages:
             return []
         news = [from_delivery(message) for message in messages]

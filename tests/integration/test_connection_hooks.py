@@ -1,4 +1,4 @@
-"""The two hooks into nats-py: that it calls them, and that everything is right without them, only slower."""
+"""The hooks into nats-py: that it calls them, and that everything is right without them, only slower."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import socket
 import threading
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -135,7 +136,34 @@ async def test_a_subscription_and_its_sink_can_be_found(nats_server: NatsServer,
         assert (got[0].subject, got[0].data, got[0].headers) == (bucket_name, b"data", {"Name": "value"})
 
 
-@pytest.fixture(params=[HOOKS, HOOKS[:1], HOOKS[1:]], ids=["neither", "no flushing", "no delivering"])
+async def test_what_sinks_take_is_taken_where_it_is_read(
+    nats_server: NatsServer, bucket_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``_transport._io_reader`` and the StreamReader's ``feed_data``, ``_waiter`` and ``_buffer`` are leaned on."""
+    got: list[Any] = []
+    async with connected(nats_server) as client:
+        await client.subscribe(bucket_name, future=Sink(got.append))
+        queued = await client.subscribe(f"{bucket_name}.queued")
+        await client.flush()
+        client.read_directly()
+        calls = count_calls(monkeypatch, LeanParser, "parse")
+        await client.publish(bucket_name, b"x" * 300_000)
+        await aeventually(lambda: got)
+        assert not calls, "messages still wake nats-py's read loop: watches are slower, see docs/adr/0012"
+        await client.publish(f"{bucket_name}.queued", b"queued")
+        await client.publish(bucket_name, b"after")
+        assert (await queued.next_msg(5)).data == b"queued"
+        await aeventually(lambda: len(got) == 2)
+        assert calls  # what is not for a sink goes nats-py's way
+
+
+DIRECT = (LeanClient, SimpleNamespace(read_directly=lambda _: None), "read_directly")
+
+
+@pytest.fixture(
+    params=[(*HOOKS, DIRECT), HOOKS[:1], HOOKS[1:], (DIRECT,)],
+    ids=["none", "no flushing", "no delivering", "no reading directly"],
+)
 def unhooked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """nats-py's own methods in the place of the hooks."""
     for own, theirs, name in request.param:

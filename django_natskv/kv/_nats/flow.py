@@ -47,6 +47,8 @@ class Flow:
         self._failure: Exception | None = None
         self._expected = 1
         self._heard = 0.0
+        self._left = 0.0  # when next() last returned
+        self._away = 0.0  # seconds since something was heard in which nobody waited for more
         self.newest = 0  # the revision of the last delivery
         self.pending = 0  # what was to follow it
 
@@ -57,6 +59,9 @@ class Flow:
         and tells whether the wait goes on. Raises ``Interrupted``, and what ``take`` raised.
         """
         loop = asyncio.get_running_loop()
+        if self._left:
+            # A loop that was kept busy, by a large replay for instance, has not listened, and what was said is unread.
+            self._away += loop.time() - self._left
         if self._pull is None:
             self._ask()
         assert self._pull is not None  # noqa: S101 - asked just now
@@ -75,9 +80,10 @@ class Flow:
         if self._pull.over:
             self._check(self._pull)
             self._ask()  # the server need not wait until these are taken
-        elif loop.time() - self._heard > SILENCE:
+        elif loop.time() - self._heard - self._away > SILENCE:
             message = "The server fell silent."
             raise Interrupted(message)
+        self._left = loop.time()
         return self._in_order(messages)
 
     @property
@@ -87,7 +93,7 @@ class Flow:
 
     def hear(self, messages: Sequence[Any]) -> None:
         """Take deliveries, or with none of them only a sign of life."""
-        self._heard = asyncio.get_running_loop().time()
+        self._heard, self._away = asyncio.get_running_loop().time(), 0.0
         if not messages:
             return
         if self._take is not None and len(messages) <= FEW and not self._arrived.is_set():
@@ -116,7 +122,7 @@ class Flow:
         self._inbox.close()
 
     def _ask(self) -> None:
-        self._heard = asyncio.get_running_loop().time()
+        self._heard, self._away = asyncio.get_running_loop().time(), 0.0
         self._pull = _Pull(self._client, self._subject, self._inbox, self)
         self._client.submit(self._pull)
 

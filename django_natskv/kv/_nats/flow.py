@@ -49,6 +49,7 @@ class Flow:
         self._heard = 0.0
         self._left = 0.0  # when next() last returned
         self._away = 0.0  # seconds since something was heard in which nobody waited for more
+        self._arrival = 0.0  # of the oldest delivery that nobody has taken yet
         self.newest = 0  # the revision of the last delivery
         self.pending = 0  # what was to follow it
 
@@ -88,8 +89,11 @@ class Flow:
 
     @property
     def heard(self) -> float:
-        """When the server gave its last sign of life, on the monotonic clock."""
-        return self._heard
+        """When the server gave the last sign of life that was looked after, on the monotonic clock.
+
+        What has arrived and is not taken counts against it: whoever holds it up knows no more than before.
+        """
+        return self._arrival if self._messages else self._heard
 
     def hear(self, messages: Sequence[Any]) -> None:
         """Take deliveries, or with none of them only a sign of life."""
@@ -99,6 +103,8 @@ class Flow:
         if self._take is not None and len(messages) <= FEW and not self._arrived.is_set():
             self._take_now(self._take, messages)
             return
+        if not self._messages:
+            self._arrival = self._heard
         self._messages.extend(messages)
         self._arrived.set()
 

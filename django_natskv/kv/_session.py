@@ -262,6 +262,7 @@ class Session:
         revisions: list[Stored] = []
         awaited: set[str] | None = None
         count, due = 0, pending
+        moved = time.monotonic()
         if self._gatherer is not None:
             self._gatherer.begin()
         while pending or (awaited := await self._awaited(info, flow, latest, awaited)):
@@ -275,8 +276,9 @@ class Session:
                 if (count + len(some)) // BREATH > count // BREATH:
                     breathe()
                 count += len(some)
+            moved = time.monotonic() if news else moved
             if not news and not pending and awaited:
-                awaited &= await self._there()  # what is not there any more will not come
+                awaited = await self._still_awaited(awaited, moved)
             # What was pending may have vanished meanwhile; and in a busy bucket something is always pending.
             pending = news[-1].pending if news and count < due else 0
         if self._history:
@@ -302,7 +304,21 @@ class Session:
                 # Asked after the newest revision of all was delivered: deliveries come in order, so nothing is left.
                 return set()
             awaited = await self._there()
-        return {subject for subject in awaited if subject not in latest}
+        return {subject for subject in awaited if subject not in latest} or await self._behind(flow)
+
+    async def _still_awaited(self, awaited: set[str], moved: float) -> set[str]:
+        """Return those that are there still: what is not will not come."""
+        if time.monotonic() - moved > AUDIT:
+            # From a replica that does not follow any more, yet sends heartbeats: perhaps another one has more.
+            message = f"{min(awaited)} is in the bucket and was not delivered."
+            raise Interrupted(message)
+        return awaited & await self._there()
+
+    async def _behind(self, flow: Flow) -> set[str]:
+        """Return the keys of what is newer than all deliveries: a replica that lags has all keys, but as they were."""
+        if flow.newest >= self._seen.last_revision:
+            return set()
+        return {stored.subject for stored in await self._present(self._filters) if stored.revision > flow.newest}
 
     async def _there(self) -> set[str]:
         """Return the subjects of all keys that are in the bucket now."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from django_natskv.kv import _session
-from tests.fix_local import live
+from django_natskv.kv._nats import flow
+from django_natskv.kv._nats.messages import from_delivery
+from tests.fix_local import equal, live
 from tests.fix_waiting import eventually
 
 
@@ -40,3 +43,65 @@ def test_while_a_look_at_the_bucket_is_held_up_a_copy_is_live_for_three_seconds_
         each.get_loop().call_soon_threadsafe(each.set_result, None)
     live(cache, 5)
     assert cache.value("a") == 1
+
+
+def test_a_replay_from_a_server_that_lags_behind_is_not_complete(bucket, connect_kv, monkeypatch):
+    """All keys are there, but one of them is not yet what it was when the copy was begun."""
+    for key, value in (("a", "old"), ("b", 1), ("a", "new")):
+        bucket.put(key, value)
+    late = []
+    caught_up = []
+    consumer, received, presents = _session.Session._consumer, flow._Pull.receive, []
+    parse, present = from_delivery, _session.Session._present
+
+    def receive(self, message):
+        if message.data == b'"new"' and not caught_up:
+            late.append((self, message))
+        else:
+            received(self, message)
+
+    async def count(self, subjects):
+        presents.append(subjects)
+        return await present(self, subjects)
+
+    monkeypatch.setattr(
+        _session.Session, "_consumer", lambda *arguments: {**consumer(*arguments), "deliver_policy": "all"}
+    )
+    monkeypatch.setattr(flow._Pull, "receive", receive)
+    monkeypatch.setattr("django_natskv.kv._nats.flow.from_delivery", lambda message: replace(parse(message), pending=0))
+    monkeypatch.setattr(_session.Session, "_present", count)
+    connection = connect_kv()
+    cache = connection.local_cache(bucket.name)
+    cache.start()
+    eventually(lambda: len(presents) > 2 or cache.status().state == "live")
+    assert cache.status().state == "warming", cache.items()
+    caught_up.append(True)
+    pull, message = late[0]
+    connection._watching.driver.post(lambda: received(pull, message))
+    live(cache)
+    assert cache.value("a") == "new"
+    equal(cache, bucket)
+
+
+def test_a_replay_that_a_server_never_completes_is_begun_anew(bucket, connect_kv, monkeypatch, caplog):
+    for number, key in enumerate(("a", "b", "a"), 1):
+        bucket.put(key, number)
+    flows = []
+    parse, received, consumer = from_delivery, flow._Pull.receive, _session.Session._consumer
+
+    def receive(self, message):
+        if self.flow not in flows:
+            flows.append(self.flow)
+        if self.flow is not flows[0] or message.data != b"3":
+            received(self, message)
+
+    monkeypatch.setattr(_session, "AUDIT", 0.5)
+    monkeypatch.setattr(
+        _session.Session, "_consumer", lambda *arguments: {**consumer(*arguments), "deliver_policy": "all"}
+    )
+    monkeypatch.setattr(flow._Pull, "receive", receive)
+    monkeypatch.setattr("django_natskv.kv._nats.flow.from_delivery", lambda message: replace(parse(message), pending=0))
+    cache = live(connect_kv().local_cache(bucket.name))
+    assert len(flows) == 2
+    assert "was not delivered" in caplog.text
+    assert cache.value("a") == 3

@@ -29,6 +29,7 @@ logger = logging.getLogger("django_natskv.watch")
 T = TypeVar("T")
 
 AUDIT = 3.0  # seconds between two looks at the bucket's counters
+OVERDUE = 1.0  # seconds that a delivery is given that a look has found to be missing
 INACTIVE = 30  # seconds after which the server lets go of a consumer that nobody pulls from
 FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0  # seconds between two attempts, with jitter
 STEADY = 5.0  # seconds after which an attempt counts as a success, and the next failure as the first
@@ -343,7 +344,8 @@ class Session:
                 self._listed = 0
                 await self._audit(flow)
                 # Not by the time that it took: a server that hung for a second would not be looked at for long.
-                audit = time.monotonic() + max(AUDIT, self._listed * _PER_KEY) * spread.between(0.8, 1)
+                pause = max(min(AUDIT, OVERDUE) if self._overdue[1] else AUDIT, self._listed * _PER_KEY)
+                audit = time.monotonic() + pause * spread.between(0.8, 1)
 
     def _patience(self, audit: float) -> float:
         expiry = self._expiries.next()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from django_natskv.kv import _session
 from django_natskv.kv._nats import flow
+from django_natskv.kv._nats.exchange import Exchange
 from django_natskv.kv._nats.messages import from_delivery
 from tests.fix_local import equal, feed, live
 from tests.fix_waiting import eventually
@@ -70,7 +70,8 @@ def test_a_replay_from_a_server_that_lags_behind_is_not_complete(bucket, connect
         _session.Session, "_consumer", lambda *arguments: {**consumer(*arguments), "deliver_policy": "all"}
     )
     monkeypatch.setattr(flow._Pull, "receive", receive)
-    monkeypatch.setattr("django_natskv.kv._nats.flow.from_delivery", lambda message: replace(parse(message), pending=0))
+    monkeypatch.setattr(flow._Pull, "receive_all", Exchange.receive_all)  # one by one
+    monkeypatch.setattr("django_natskv.kv._nats.flow.from_delivery", lambda message: parse(message)._replace(pending=0))
     monkeypatch.setattr(_session.Session, "_present", count)
     connection = connect_kv()
     cache = connection.local_cache(bucket.name)
@@ -102,7 +103,8 @@ def test_a_replay_that_a_server_never_completes_is_begun_anew(bucket, connect_kv
         _session.Session, "_consumer", lambda *arguments: {**consumer(*arguments), "deliver_policy": "all"}
     )
     monkeypatch.setattr(flow._Pull, "receive", receive)
-    monkeypatch.setattr("django_natskv.kv._nats.flow.from_delivery", lambda message: replace(parse(message), pending=0))
+    monkeypatch.setattr(flow._Pull, "receive_all", Exchange.receive_all)  # one by one
+    monkeypatch.setattr("django_natskv.kv._nats.flow.from_delivery", lambda message: parse(message)._replace(pending=0))
     cache = live(connect_kv().local_cache(bucket.name))
     assert len(flows) == 2
     assert "was not delivered" in caplog.text
@@ -128,6 +130,7 @@ def test_what_a_replica_does_not_deliver_while_it_sends_heartbeats_is_missed_wit
         await follow(self, *arguments)
 
     monkeypatch.setattr(flow._Pull, "receive", receive)
+    monkeypatch.setattr(flow._Pull, "receive_all", Exchange.receive_all)  # one by one
     monkeypatch.setattr(_session.Session, "_check_progress", check)
     bucket.put("a", 1)
     eventually(lambda: len(looked) > 1, 8)

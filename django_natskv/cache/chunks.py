@@ -53,7 +53,7 @@ class Head:
         identity, _, rest = said.partition(".")
         count, _, size = rest.partition(".")
         if not (identity.isalnum() and count.isdecimal() and size.isdecimal()):
-            return cls("", 0, -1)  # not ours: never whole
+            return cls("none", 0, -1)  # not ours: never whole
         return cls(identity, int(count), int(size))
 
 
@@ -83,6 +83,7 @@ class Chunks:
 
     def write(self, stored: str, data: bytes, ttl_ms: int | None) -> Operation[Head]:
         """Write the chunks of ``data`` and return what its head has to say."""
+        yield from self.sweep_now_and_then()
         while True:
             size = self._size
             head = Head(secrets.token_hex(10), -(-len(data) // size), len(data))
@@ -96,7 +97,6 @@ class Chunks:
                 yield from self.erase(head)
                 raise
             else:
-                yield from self.sweep_now_and_then()
                 return head
 
     def _write(self, stored: str, data: bytes, head: Head, size: int, ttl_ms: int | None) -> Operation[None]:

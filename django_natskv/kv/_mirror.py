@@ -97,6 +97,11 @@ class Mirror:
             return self._keeper.hand_out(own.entry)
         return self._keeper.hand_out(self._unpacked(key, kept) if isinstance(kept, tuple) else kept)
 
+    def peek(self, key: str) -> Entry | None:
+        """Return the entry of ``key`` as it is held, expired or not, and without writes of ours on their way."""
+        kept = self.entries.get(key)
+        return self._unpacked(key, kept) if isinstance(kept, tuple) else kept
+
     def _unpacked(self, key: str, kept: Kept) -> Entry:
         """Make the entry of a key, once: whoever reads it next finds it made."""
         entry = self._keeper.unpack(kept)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import KeysView, Mapping, Sequence
+from collections.abc import Callable, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -79,17 +79,16 @@ class MirrorCache(LocalCache["MirrorFeed"]):
             entry = (await self._asettled(key)).mirror.look_up(key)
         return default if entry is None else entry.value
 
-    def view(self) -> Mapping[str, Entry] | None:
-        """Return what is held as it is: for who looks at one key often and keeps what it made of an entry.
+    def view(self) -> Callable[[str], Entry | None] | None:
+        """Return what gives the entry of a key as it is held: for who keeps what was made of it.
 
         None unless the copy is live, and while a write of this process has not come by its watch: use ``get()`` then.
-        The mapping and the entries are not the reader's own and must not be changed; those that have expired may
-        still be among them.
+        The entries are not the reader's own and must not be changed; those that have expired may still be among them.
         """
         feed = self._feed
         if feed is None or self._own or not feed.is_live():
             return None
-        return self._entries
+        return feed.mirror.peek
 
     def keys(self) -> list[str]:
         """Return the live keys, in no particular order."""

@@ -129,7 +129,7 @@ def test_large_values_are_read_too(cache, other):
 def test_a_planted_value_is_a_miss(cache, other):
     other.set("k", [1])
     bucket = connections["default"].kv().open_bucket(cache._place.name, codec="bytes")
-    form = dict(bucket.get("shop.1.k").headers)
+    form = dict(bucket.get_many(["shop.1.k"])["shop.1.k"].headers)
     bucket.put("shop.1.k", b"\0" * 40, headers=form)
     eventually(lambda: cache.get("k", "default") == "default")
     assert cache.unreadable

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import pytest
+from django.utils.functional import SimpleLazyObject
 
 from django_natskv.cache import NatsKVCache
 from django_natskv.cache.steps import run
@@ -32,19 +33,17 @@ def headers(stored: Any, key: str) -> dict[str, str]:
 
 
 def chunk_names(stored: Any) -> list[str]:
-    return [name for name in stored().keys() if "==chunk" in name]
+    return [name for name in stored().keys("*.==chunk.>") if name]
 
 
 # ---------------------------------------------------------------------- times
 
 
 def test_a_fraction_of_a_second_is_a_timeout(cache):
-    before = cache.plain._place
     cache.set("k", 1, 0.4)
     entry = cache.get_entry("k")
     assert (entry.expires - entry.created).total_seconds() == pytest.approx(0.4)
     eventually(lambda: not cache.has_key("k"))
-    assert abs(before.clock.now() - entry.expires.timestamp()) < 1.0
     assert cache.get_many(["k"]) == {}
     assert cache.add("k", 2, 100)
     assert cache.get("k") == 2
@@ -78,7 +77,7 @@ def test_the_servers_clock_counts_and_not_ours(plain, monkeypatch):
     newcomer = NatsKVCache(plain._location, {"OPTIONS": {"COMPRESS_MIN": 7}})  # a place of its own
     assert newcomer._place is not plain._place
     assert newcomer.get("k") == 1
-    assert 99 < newcomer.ttl("k") <= 100.1
+    assert 99 < (newcomer.ttl("k") or 0) <= 100.1
     eventually(lambda: newcomer.get("gone") is None)
 
 
@@ -366,12 +365,10 @@ def test_closing_a_cache_leaves_the_connection(plain):
 async def test_what_takes_a_query_to_pickle_is_pickled_off_the_loop(
     plain, django_db_blocker, django_db_setup, transactional_db
 ):
-    from django.contrib.auth import get_user_model
-    from django.contrib.auth.models import User
-    from django.utils.functional import SimpleLazyObject
+    from django.contrib.auth.models import User  # noqa: PLC0415 - a model, which needs Django to be set up
 
     await User.objects.acreate(username="ann")
     await plain.aset("users", User.objects.all())
     assert [user.username for user in await plain.aget("users")] == ["ann"]
-    await plain.aset("lazy", SimpleLazyObject(lambda: get_user_model().objects.get()))
+    await plain.aset("lazy", SimpleLazyObject(User.objects.get))
     assert (await plain.aget("lazy")).username == "ann"

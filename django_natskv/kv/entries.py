@@ -55,7 +55,8 @@ class Entry:
     ``value`` is decoded by the bucket's codec; a marker (``operation`` "delete" or "purge") has None, undecoded.
     ``created`` is aware, in UTC, as the server noted it. ``delta`` is the distance from the key's newest revision
     (0 for the newest) in history and watch, and None elsewhere. ``headers`` are those that the application wrote
-    with the value.
+    with the value. ``ttl_ms`` is the time to live, in milliseconds, that it was given when it was written: None for
+    that of its bucket, and in a local cache; 0 for one that outlives its bucket's.
     """
 
     bucket: str
@@ -66,6 +67,7 @@ class Entry:
     operation: Operation
     delta: int | None = None
     headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS, hash=False)
+    ttl_ms: int | None = field(default=None, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy: a view of headers cannot be."""

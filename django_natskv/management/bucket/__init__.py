@@ -11,7 +11,8 @@ from django_natskv.management.bucket.list import List
 from django_natskv.management.bucket.purge_deletes import PurgeDeletes
 from django_natskv.management.bucket.status import Status
 from django_natskv.management.bucket.update import Update
+from django_natskv.management.bucket.watch import Watch
 
-VERBS = (Create(), List(), Status(), Update(), Delete(), PurgeDeletes())
+VERBS = (Create(), List(), Status(), Update(), Delete(), PurgeDeletes(), Watch())
 
 __all__ = ["VERBS"]

@@ -144,7 +144,7 @@ class VerbCommand(BaseCommand):
             self.stderr.write("Interrupted. What was asked for may have been done, or not.")
             sys.exit(FAILED)
         except BrokenPipeError:
-            discard_output()
+            discard_output(sys.stdout)
             sys.exit(FAILED)
 
     def _epilog(self, prog: str) -> str:

@@ -6,6 +6,7 @@ Owns how it ends and what is said of outages. Must not know how an entry looks, 
 from __future__ import annotations
 
 import contextlib
+import logging
 import queue
 import signal
 import threading
@@ -18,7 +19,7 @@ from django_natskv import signals
 from django_natskv.kv import Deliver, Entry
 from django_natskv.management.terminal.entries import line_of
 from django_natskv.management.terminal.reading import Reader, add_codec, codec_of, note_strange
-from django_natskv.management.terminal.verb import Call, discard_output
+from django_natskv.management.terminal.verb import Call
 
 ENDS = "It goes on until Ctrl-C or SIGTERM, or until the reader of its output leaves: exit status 0."
 
@@ -40,9 +41,10 @@ def add_watch_options(parser: CommandParser) -> None:
 
 def follow(call: Call, name: str, keys: Sequence[str] | None) -> None:
     """Watch the bucket ``name``, those of its ``keys`` if any are given, to the end."""
-    bucket = call.kv().open_bucket(name, codec=Reader(codec_of(call)))
     options = call.options
+    reader = Reader(codec_of(call))
     deliver = Deliver.HISTORY if options["history"] else Deliver.UPDATES if options["updates"] else Deliver.LATEST
+    bucket = call.kv().open_bucket(name, codec=reader)
     news: queue.SimpleQueue[_News] = queue.SimpleQueue()
     ended = threading.Event()
 
@@ -51,7 +53,7 @@ def follow(call: Call, name: str, keys: Sequence[str] | None) -> None:
             pass
         news.put(entry)
 
-    with _ended_by_signals(), _outages(call, news):
+    with _ended_by_signals(), _no_log_of_last_resort(), _outages(call, news):
         watch = bucket.watch(
             take, deliver=deliver, keys=keys, ignore_deletes=options["ignore_deletes"], on_error=news.put
         )
@@ -59,7 +61,7 @@ def follow(call: Call, name: str, keys: Sequence[str] | None) -> None:
             call.say(f"Watching the bucket {name!r}; Ctrl-C ends it.")
             _write(call, news)
         except BrokenPipeError:
-            discard_output()
+            call.discard()
         finally:
             ended.set()
             watch.stop()
@@ -101,6 +103,17 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         if ours:
             signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _no_log_of_last_resort() -> Iterator[None]:
+    """Keep warnings of the package, which a project without a log would see on stderr, from saying all twice."""
+    logger, nowhere = logging.getLogger("django_natskv"), logging.NullHandler()
+    logger.addHandler(nowhere)
+    try:
+        yield
+    finally:
+        logger.removeHandler(nowhere)
 
 
 @contextlib.contextmanager

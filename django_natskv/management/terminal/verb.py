@@ -42,9 +42,11 @@ def add_no_input(parser: CommandParser) -> None:
     )
 
 
-def discard_output() -> None:
-    """Lead stdout, whose reader has left, nowhere: Python flushes it once more at exit, and would complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def discard_output(stdout: Any) -> None:
+    """Lead ``stdout``, whose reader has left, nowhere: Python flushes it once more at exit, and would complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stdout.fileno())
+    os.close(nowhere)
 
 
 class Call:
@@ -89,6 +91,10 @@ class Call:
     def flush(self) -> None:
         """Show what was written."""
         self._command.stdout.flush()
+
+    def discard(self) -> None:
+        """Write what is still to come nowhere, after a ``BrokenPipeError``."""
+        discard_output(self._command.stdout)
 
     def is_unread(self) -> bool:
         """Tell whether stdout is a pipe or a terminal whose other side is closed."""

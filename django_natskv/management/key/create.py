@@ -7,10 +7,10 @@ from typing import ClassVar
 from django.core.management.base import CommandParser
 
 from django_natskv.kv import Change
+from django_natskv.kv.codecs import BytesCodec
 from django_natskv.management.key.named import add_bucket_and_key, add_ttl, names_of, open_bucket, ttl_of
 from django_natskv.management.key.writing import carry_out
 from django_natskv.management.terminal.output import Result
-from django_natskv.management.terminal.reading import Reader, codec_of
 from django_natskv.management.terminal.values import add_value, bytes_of, split_value
 from django_natskv.management.terminal.verb import Call, Verb
 
@@ -20,8 +20,8 @@ class Create(Verb):
 
     name = "create"
     help = (
-        "Write a key only if it is absent: never written, deleted, purged or expired. One that is there is left as it "
-        "is, with exit status 1. The new revision is shown."
+        "Write a key only if it is absent. That is one that was never written, deleted, purged or has expired. One "
+        "that is there is left as it is, with exit status 1. The new revision is shown."
     )
     examples: ClassVar[tuple[str, ...]] = (
         """config limits '{"a_day": 100}'""",
@@ -40,5 +40,5 @@ class Create(Verb):
         ttl_ms = ttl_of(call)
         value, _ = split_value(call)
         data = bytes_of(call, value)
-        bucket = open_bucket(call, name, Reader(codec_of(call)))
+        bucket = open_bucket(call, name, BytesCodec())
         return carry_out(call, bucket, Change.create(key, data, ttl_ms=ttl_ms), "Created")

@@ -28,7 +28,7 @@ class Delete(Verb):
 
     name = "delete"
     help = (
-        "Delete a key. It is absent then; as many of its earlier revisions as the bucket keeps stay readable, and "
+        "Delete a key. Where the bucket keeps a history of more than one revision, the earlier ones stay readable, and "
         "natskv_key revert brings one back. The revision of the deletion is shown."
     )
     examples: ClassVar[tuple[str, ...]] = ("config banner", "config banner --revision 12", "locks old --marker-ttl 1h")

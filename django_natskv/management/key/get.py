@@ -8,6 +8,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from django_natskv.exceptions import UsageError
 from django_natskv.kv import Entry
+from django_natskv.kv.codecs import BytesCodec
 from django_natskv.management.key.named import absent, add_bucket_and_key, names_of, open_bucket, revision_of
 from django_natskv.management.terminal.entries import OneEntry
 from django_natskv.management.terminal.output import Result
@@ -41,10 +42,11 @@ class Get(Verb):
         name, key = names_of(call)
         revision = revision_of(call.options["revision"], "--revision")
         raw = call.options["raw"]
-        for option, contradicts in (("--codec", call.options["codec"]), ("--format", call.options["format"] == "json")):
-            if raw and contradicts:
-                raise UsageError(f"--raw contradicts {option}: give one of them.")
-        bucket = open_bucket(call, name, Reader(codec_of(call)))
+        if raw and call.options["codec"] is not None:
+            raise UsageError("--raw contradicts --codec: give one of them.")
+        if raw and call.options["format"] == "json":
+            raise UsageError("--raw contradicts --format json: give one of them.")
+        bucket = open_bucket(call, name, Reader(BytesCodec() if raw else codec_of(call)))
         entry = bucket.get(key, revision=revision)
         if entry is None:
             raise absent(name, key, revision)

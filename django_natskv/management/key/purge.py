@@ -28,8 +28,8 @@ class Purge(Verb):
 
     name = "purge"
     help = (
-        "Erase a key and every revision of it. Of a key that was deleted already, its earlier revisions. It asks "
-        "first, and cannot be undone. The revision of the marker that is left is shown."
+        "Erase a key and every revision of it. A key that was deleted already can be purged as long as earlier "
+        "revisions of it are kept. It asks first, and cannot be undone. The revision of the marker is shown."
     )
     examples: ClassVar[tuple[str, ...]] = ("config banner", "config banner --revision 12 --no-input")
 

@@ -29,12 +29,13 @@ class Revert(Verb):
     def add_arguments(self, parser: CommandParser) -> None:
         """Add the key and the revision."""
         add_bucket_and_key(parser)
-        parser.add_argument("revision", metavar="REVISION", help="the revision whose value is to be written again")
+        # Not "revision", which call_command() would take for the option of another verb.
+        parser.add_argument("to_revision", metavar="REVISION", help="the revision whose value is to be written again")
 
     def run(self, call: Call) -> Result:
         """Write it."""
         name, key = names_of(call)
-        revision = revision_of(call.options["revision"], "REVISION") or 0
+        revision = revision_of(call.options["to_revision"], "REVISION") or 0
         bucket = open_bucket(call, name, BytesCodec())
         # What is there now is read first: whatever is written from here on makes the write fail.
         now = bucket.get(key)

@@ -8,6 +8,7 @@ from django.core.management.base import CommandParser
 
 from django_natskv.exceptions import UsageError
 from django_natskv.kv import Change
+from django_natskv.kv.codecs import BytesCodec
 from django_natskv.management.key.named import (
     add_bucket_and_key,
     add_guard,
@@ -19,7 +20,6 @@ from django_natskv.management.key.named import (
 )
 from django_natskv.management.key.writing import carry_out
 from django_natskv.management.terminal.output import Result
-from django_natskv.management.terminal.reading import Reader, codec_of
 from django_natskv.management.terminal.values import add_value, bytes_of, split_value
 from django_natskv.management.terminal.verb import Call, Verb
 
@@ -56,5 +56,5 @@ class Update(Verb):
         if revision is None:
             raise UsageError("REVISION is missing: the newest revision that you know of the key, behind VALUE.")
         data = bytes_of(call, value)
-        bucket = open_bucket(call, name, Reader(codec_of(call)))
+        bucket = open_bucket(call, name, BytesCodec())
         return carry_out(call, bucket, Change.update(key, data, revision, ttl_ms=ttl_ms), "Updated")

@@ -28,7 +28,8 @@ def add_value(parser: CommandParser, after: str = "") -> None:
         "value",
         nargs="*",
         metavar=f"VALUE{after}",
-        help="the value, read by the codec: JSON under json; - reads it from stdin; -- before one that begins with a -",
+        help="the value, read by the codec: JSON under json; - reads it from stdin; -- before one that begins with a -"
+        + (", and the revision that the key must still be at" if after else ""),
     )
     parser.add_argument("--file", metavar="PATH", help="read the value from a file instead")
     reading = parser.add_mutually_exclusive_group()

@@ -177,6 +177,40 @@ class BucketStatus:
     bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A copy of a bucket on another server than the leader.
+
+    ``current``: it has all that the leader had lately; ``lag`` counts the writes that it is behind. ``silent_ms``: how
+    long ago the leader heard of it.
+    """
+
+    name: str
+    current: bool
+    online: bool
+    lag: int
+    silent_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class BucketHealth:
+    """How a bucket is kept, which costs no look at its entries.
+
+    ``keys`` counts distinct keys, those of which only a marker is left among them; ``revisions`` all that is kept.
+    ``cluster`` and ``leader`` are None where there is no cluster; ``replicas`` are the copies beside the leader's.
+    """
+
+    bucket: str
+    created: datetime
+    keys: int
+    revisions: int
+    first_revision: int
+    last_revision: int
+    cluster: str | None
+    leader: str | None
+    replicas: tuple[Replica, ...]
+
+
 _CLEARED: dict[str, Any] = {"description": ""}
 
 

@@ -27,6 +27,9 @@ _WAITING = 1_000  # changes that wait to be written before no more are taken
 _LOOK = 0.5  # seconds between two looks whether anybody reads still
 _PAUSE = 0.05  # seconds
 
+# Where no log is configured, Python writes warnings to stderr: there, the package's would say every outage twice.
+_NOWHERE = logging.NullHandler()
+
 _News = Entry | Exception | str
 
 
@@ -53,7 +56,9 @@ def follow(call: Call, name: str, keys: Sequence[str] | None) -> None:
             pass
         news.put(entry)
 
-    with _ended_by_signals(), _no_log_of_last_resort(), _outages(call, news):
+    # For good: a watch that has been stopped may still have a warning on its way.
+    logging.getLogger("django_natskv").addHandler(_NOWHERE)
+    with _ended_by_signals(), _outages(call, news):
         watch = bucket.watch(
             take, deliver=deliver, keys=keys, ignore_deletes=options["ignore_deletes"], on_error=news.put
         )
@@ -103,17 +108,6 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         if ours:
             signal.signal(signal.SIGTERM, before)
-
-
-@contextlib.contextmanager
-def _no_log_of_last_resort() -> Iterator[None]:
-    """Keep warnings of the package, which a project without a log would see on stderr, from saying all twice."""
-    logger, nowhere = logging.getLogger("django_natskv"), logging.NullHandler()
-    logger.addHandler(nowhere)
-    try:
-        yield
-    finally:
-        logger.removeHandler(nowhere)
 
 
 @contextlib.contextmanager

@@ -297,7 +297,7 @@ def test_verbosity_0_says_nothing(manage: Manage, stocked: str):
 # ---------------------------------------------------------------- help, and use from Python
 
 
-VERBS = ("create", "list", "status", "update", "delete", "purge-deletes", "dump", "restore", "watch")
+VERBS = ("create", "list", "status", "update", "delete", "purge-deletes", "sync", "dump", "restore", "watch")
 
 
 def test_help_has_an_example_of_each_verb(manage: Manage):

@@ -12,9 +12,10 @@ from django_natskv.management.bucket.list import List
 from django_natskv.management.bucket.purge_deletes import PurgeDeletes
 from django_natskv.management.bucket.restore import Restore
 from django_natskv.management.bucket.status import Status
+from django_natskv.management.bucket.sync import Sync
 from django_natskv.management.bucket.update import Update
 from django_natskv.management.bucket.watch import Watch
 
-VERBS = (Create(), List(), Status(), Update(), Delete(), PurgeDeletes(), Dump(), Restore(), Watch())
+VERBS = (Create(), List(), Status(), Update(), Delete(), PurgeDeletes(), Sync(), Dump(), Restore(), Watch())
 
 __all__ = ["VERBS"]

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from django_natskv.kv import BucketHealth, BucketStatus
-from django_natskv.management.terminal.output import Column, Listing, Record
+from django_natskv.management.terminal.output import Column, Listing, Record, exact
 from django_natskv.management.terminal.units import show_duration, show_size, show_size_exactly
 
 _NOTHING = "-"
@@ -31,6 +31,11 @@ def record_with_health(status: BucketStatus, health: BucketHealth) -> Record:
 def listing(statuses: Sequence[BucketStatus]) -> Listing:
     """Return a line for each bucket."""
     return Listing(_COLUMNS, [asdict(status) for status in statuses])
+
+
+def show_option(option: str, value: Any) -> str:
+    """Return what is shown of one option of a configuration."""
+    return _SHOW.get(option, exact)(value)
 
 
 def _text(value: str | None) -> str:
@@ -105,6 +110,7 @@ _FIELDS = (
     Column("mirror", "Mirror of", _origin),
     Column("sources", "Sources", _origins),
 )
+_SHOW = {column.name: column.show for column in _FIELDS}
 _COLUMNS = (
     Column("bucket", "Bucket"),
     Column("values", "Values", right=True),

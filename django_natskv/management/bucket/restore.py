@@ -42,7 +42,7 @@ class Restore(Verb):
         "Write the entries of a dump into a bucket. The dump is read through first: one that is broken off or damaged "
         "changes nothing. Revisions and times are new, everything else is as it was; what has expired meanwhile is "
         "left out. A bucket that is not empty wants one of --replace, --skip-existing and --if-revision. A restore "
-        "that was interrupted is finished by another one with --replace, or by the same one again."
+        "that was interrupted is finished by the same one again, or by --replace where the bucket was empty before."
     )
     examples: ClassVar[tuple[str, ...]] = (
         "flags flags.jsonl",

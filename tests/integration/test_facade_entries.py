@@ -12,6 +12,7 @@ import pytest
 
 from django_natskv.exceptions import BucketNotFound, InvalidKeys, OperationalError
 from django_natskv.kv import Change, Entry, Operation
+from django_natskv.kv._reading import Reading
 from tests.fix_facade import fill
 from tests.fix_waiting import eventually
 
@@ -205,3 +206,22 @@ def test_a_change_can_erase_the_keys_history_in_the_same_write(bucket):
     assert [(entry.operation, entry.value) for entry in bucket.history("b")] == [("delete", None)]
     assert len(bucket.history("c")) == 2
     assert bucket.get("a").headers == {}
+
+
+# ---------------------------------------------------------------------- the end of a pass
+
+
+def test_a_pass_is_not_over_before_the_newest_revision_has_been_given(make_bucket):
+    """The server may say "nothing pending" too early, once in some hundred passes: here it does each time."""
+    bucket = make_bucket().plain
+    bucket.put("a", 1)
+    reading = Reading(bucket._core, None, history=False)
+    call = bucket._runner.call
+    assert [stored.revision for stored in call(reading._pull())] == [1]
+    bucket.put("b", 2)
+    reading._over = False
+    call(reading._look_for_the_end([]))
+    assert not reading._over
+    assert [entry.key for entry in call(reading.page())] == ["b"]
+    assert call(reading.page()) == []
+    reading.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import io
 import json
 import os
@@ -159,19 +160,18 @@ def test_an_error_is_one_line(manage: Manage, written: Bucket, arguments: tuple[
     assert said in done.error
 
 
-def test_two_at_once_do_not_write_to_one_file(manage: Manage, kv: KVContext, bucket_name: str, tmp_path: Path):
-    fill(kv.create_bucket({"bucket": bucket_name, "storage": "memory"}, codec="bytes"), 20_000)
+def test_two_at_once_do_not_write_to_one_file(manage: Manage, written: Bucket, tmp_path: Path):
     file = tmp_path / "dump.jsonl"
-    first = manage.start("natskv_bucket", "dump", bucket_name, str(file))
-    eventually(lambda: size(tmp_path / "dump.jsonl.part"), 20)
-    first.send_signal(signal.SIGSTOP)
-    try:
-        done = manage("natskv_bucket", "dump", bucket_name, str(file))
+    with (tmp_path / "dump.jsonl.part").open("wb") as first:
+        first.write(b"what another dump has written")
+        first.flush()
+        fcntl.flock(first, fcntl.LOCK_EX)
+        done = manage("natskv_bucket", "dump", written.name, str(file))
         assert (done.code, "Another dump" in done.error) == (1, True)
-    finally:
-        first.send_signal(signal.SIGCONT)
-    first.communicate(timeout=50)
-    assert lines(file.read_text())[-1] == {"entries": 20_000}
+        assert size(tmp_path / "dump.jsonl.part") == 29
+    assert not file.exists()
+    assert manage("natskv_bucket", "dump", written.name, str(file)).code == 0
+    assert lines(file.read_text())[-1] == {"entries": 3}
 
 
 def test_killed_in_the_middle_it_leaves_nothing_that_a_rerun_does_not_finish(

@@ -200,3 +200,22 @@ def test_what_the_server_refuses_is_one_line(manage: Manage, declare: Any, there
     done = sync(manage)
     assert (done.code, done.out) == (1, "")
     assert "'b'" in done.error
+
+
+def test_caches_declare_their_buckets(manage: Manage, server: NatsServer, there: kv.KVContext):
+    ours = {"BACKEND": "django_natskv.cache.NatsKVCache"}
+    caches = {
+        "default": {**ours, "LOCATION": "cache", "OPTIONS": {"BUCKET": {"max_bucket_size": 2**20}}},
+        "other": {**ours, "LOCATION": "elsewhere", "OPTIONS": {"CONNECTION": "second"}},
+        "alone": {**ours, "LOCATION": f"{server.url}/alone"},
+        "memory": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
+    }
+    connection = {"SERVERS": [server.url]}
+    manage.configure({"default": connection, "second": connection}, CACHES=caches)
+    assert (sync(manage).code, there.bucket_names()) == (0, ["cache"])
+    made = there.bucket_status("cache")
+    assert (made.storage, made.discard, made.max_bucket_size) == ("memory", "old", 2**20)
+    assert sync(manage, "--check").code == 0
+    assert (sync(manage, "--using", "second").code, there.bucket_names()) == (0, ["cache", "elsewhere"])
+    pruned = sync(manage, "--prune", "--no-input")
+    assert (pruned.code, there.bucket_names()) == (0, ["cache", "elsewhere"])

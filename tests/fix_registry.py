@@ -35,7 +35,7 @@ class Shelf:
 
     def make(self, **config: Any) -> None:
         """Make it, as somebody else."""
-        self.connection.kv().create_bucket({"bucket": BUCKET, "history": 20, **config})
+        self.connection.kv().create_bucket({"history": 20, **config, "bucket": BUCKET})
 
     def put(self, key: str, value: Any, **headers: str) -> int:
         """Write JSON, or bytes as they are; the process's own copy hears of it as of anybody's."""

@@ -34,17 +34,19 @@ class NoDatabase(models.Manager[Any]):
         raise UsageError(message)
 
 
-class Stored(models.Model, metaclass=Declared):
+class Stored(models.Model, metaclass=Declared):  # noqa: DJ008 - Config has one, Model the application's
     """What Config and Model have in common: a Django model without a table, kept in a bucket."""
 
     _declaration: ClassVar[Declaration]
     _kept: Kept = ABSENT
     _database = NoDatabase()
 
-    class Meta:
-        """See Config and Model."""
+    if not TYPE_CHECKING:  # a checker would compare the Meta of each subclass with it
 
-        abstract = True
+        class Meta:
+            """See Config and Model."""
+
+            abstract = True
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self.__dict__.get("_frozen"):
@@ -167,10 +169,12 @@ class Config(Stored):
     else:
         objects = ObjectsAttribute(ConfigObjects)
 
-    class Meta:
-        """See Config."""
+    if not TYPE_CHECKING:  # a checker would compare the Meta of each subclass with it
 
-        abstract = True
+        class Meta:
+            """See Config."""
+
+            abstract = True
 
     def __str__(self) -> str:
         return str(self._meta.verbose_name)
@@ -214,7 +218,7 @@ class Config(Stored):
         return await arun(_history.as_of(cls, cls._declaration.key, when))
 
 
-class Model(Stored):
+class Model(Stored):  # noqa: DJ008 - the application's
     """Many objects, a key each, declared like a Django model: subclass it, with a field that is the primary key.
 
     ``class Meta`` as in Config; an object's key is ``Meta.key``, a dot and its primary key, escaped.
@@ -228,10 +232,12 @@ class Model(Stored):
     else:
         objects = ObjectsAttribute(ModelObjects)
 
-    class Meta:
-        """See Config."""
+    if not TYPE_CHECKING:  # a checker would compare the Meta of each subclass with it
 
-        abstract = True
+        class Meta:
+            """See Config."""
+
+            abstract = True
 
     @classmethod
     def _begin(cls) -> None:

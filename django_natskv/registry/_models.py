@@ -145,11 +145,11 @@ class Stored(models.Model, metaclass=Declared):  # noqa: DJ008 - Config has one,
         await arun(_writing.refreshing(self))
 
     def refresh_from_db(self, *_arguments: Any, **_options: Any) -> None:
-        """See refresh()."""
+        """Do what refresh() does, by Django's name for it."""
         self.refresh()
 
     async def arefresh_from_db(self, *_arguments: Any, **_options: Any) -> None:
-        """See refresh()."""
+        """See refresh_from_db()."""
         await self.arefresh()
 
 

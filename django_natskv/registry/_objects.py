@@ -77,7 +77,7 @@ class ModelObjects(Query[M]):
     """``objects`` of a Model: all of them, and how to make and change one."""
 
     def get(self, *given: Q, **fields: Any) -> M:
-        """See Query.get()."""
+        """Return the only object that meets the conditions. See Query.get(); a primary key alone is just looked up."""
         return run(self._get(given, fields))
 
     async def aget(self, *given: Q, **fields: Any) -> M:

@@ -34,6 +34,9 @@ def key_of(cls: Any, pk: Any) -> str:
 def settled(cls: Any) -> Operation[None]:
     """Wait, if this is the first read of the process, until there is something to read, or no more reason to wait."""
     declaration = cls._declaration
+    shown = cls._collection if declaration.many else cls.__dict__["current"]
+    if shown.is_fresh:
+        return
     try:
         yield ask(place_of(declaration).cache, "get", declaration.key)
     except OperationalError:

@@ -46,6 +46,11 @@ class Current:
             return seen[2]
         return self.read(owner)
 
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing has changed since the last read."""
+        return self._cache.moment is self._seen[0]
+
     def read(self, cls: Any) -> Any:
         """Return what this context sees."""
         return _views.seen(cls, self.base(cls), _with)
@@ -78,10 +83,16 @@ class Current:
 class Collection:
     """The snapshots of a class that has an object a key."""
 
-    __slots__ = ("_seen",)
+    __slots__ = ("_cache", "_seen")
 
     def __init__(self) -> None:
-        self._seen: tuple[Any, Any, dict[str, tuple[Any, Any]]] = (None, None, {})  # cache, moment, key -> entry, one
+        self._cache = _UNREAD
+        self._seen: tuple[Any, dict[str, tuple[Any, Any]]] = (None, {})  # moment, key -> entry and snapshot
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether nothing has changed since the last read."""
+        return self._cache.moment is self._seen[0]
 
     def all(self, cls: Any) -> dict[str, Any]:
         """Return the snapshots of all objects by key, in the order of keys."""
@@ -101,21 +112,22 @@ class Collection:
         return None if found is None else found[1]
 
     def _newest(self, cls: Any) -> dict[str, tuple[Any, Any]]:
+        moment, known = self._seen
+        if self._cache.moment is moment:
+            return known
         place = place_of(cls._declaration)
         cache = place.cache
         moment = cache.moment
-        known_cache, known_moment, known = self._seen
-        if cache is not known_cache:
+        if cache is not self._cache:
             known = {}  # another connection than before
-        elif moment is known_moment:
-            return known
         entries = place.entries({key: entry for key, (entry, _) in known.items()})
         made: dict[str, tuple[Any, Any]] = {}
         for key in sorted(key for key in entries if _belongs(cls, key)):
             before = known.get(key, (None, None))
             same = _same(entries[key], before[0])
             made[key] = (entries[key], before[1] if same else make(cls, place, key, entries[key], before[1]))
-        self._seen = (cache, moment, made)
+        self._seen = (moment, made)
+        self._cache = cache
         return made
 
 
@@ -176,7 +188,7 @@ def _shared(cls: Any, place: Place, key: str, entry: Any) -> Any:
         if seen[2] is not None and _same(entry, seen[1]):
             return seen[2]
         return make(cls, place, key, entry, seen[2])
-    known = cls._collection._seen[2].get(key, (None, None))
+    known = cls._collection._seen[1].get(key, (None, None))
     return known[1] if _same(entry, known[0]) else make(cls, place, key, entry, known[1])
 
 

@@ -10,8 +10,11 @@ import copy
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field as a_field
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
+from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import models
@@ -208,12 +211,15 @@ def copy_of(instance: Any) -> Any:
     made = cls.__new__(cls)
     state = models.base.ModelState()
     state.adding = instance._state.adding
-    attributes = {name: copy.deepcopy(value) for name, value in vars(instance).items() if name not in _OWN}
-    made.__dict__.update(attributes, _state=state, _kept=instance._kept)
+    for name, value in vars(instance).items():
+        if name not in _OWN:
+            made.__dict__[name] = value if type(value) in _UNCHANGEABLE else copy.deepcopy(value)
+    made.__dict__.update(_state=state, _kept=instance._kept)
     return made
 
 
-_OWN = {"_state", "_kept", "_frozen"}
+_OWN = frozenset({"_state", "_kept", "_frozen"})
+_UNCHANGEABLE = frozenset({str, int, bool, float, bytes, type(None), Decimal, UUID, datetime, date, time, timedelta})
 
 
 def frozen(instance: Any) -> Any:

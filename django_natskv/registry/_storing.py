@@ -79,6 +79,9 @@ def from_json(field: Any, value: Any) -> Any:
         message = f"a JSON {'object' if isinstance(value, dict) else 'array'} is no value of a {type(field).__name__}"
         raise ValidationError(message, code="invalid")
     found = field.to_python(value)
+    if isinstance(value, float) and isinstance(found, int) and found != value:
+        # Python cuts off what is behind the point, and the next save would store that.
+        raise ValidationError(field.error_messages["invalid"], code="invalid", params={"value": value})
     return bytes(found) if isinstance(found, memoryview) else found
 
 

@@ -197,6 +197,13 @@ def test_json_of_another_kind_is_no_value_of_a_field(value):
     assert len(errors) == 1
 
 
+def test_a_number_that_would_lose_something_is_no_whole_number():
+    cfg, errors = stored(ShopConfig, {"limit": 1.5})
+    assert (cfg.limit, len(errors)) == (10, 1)
+    assert to_document(cfg) == {"limit": 1.5}
+    assert stored(ShopConfig, {"limit": 2.0})[0].limit == 2
+
+
 @pytest.mark.parametrize("value", [{"x": 1}, [1]])
 def test_json_of_another_kind_is_no_text(value):
     cfg, errors = stored(ShopConfig, {"banner": value})

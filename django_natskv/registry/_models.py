@@ -39,6 +39,7 @@ class Stored(models.Model, metaclass=Declared):  # noqa: DJ008 - Config has one,
 
     _declaration: ClassVar[Declaration]
     _kept: Kept = ABSENT
+    do_not_call_in_templates = True  # or {{ ShopConfig.current }} would make an object to look at
     _database = NoDatabase()
 
     if not TYPE_CHECKING:  # a checker would compare the Meta of each subclass with it

@@ -296,6 +296,13 @@ async def test_the_middleware_pins_an_awaited_request(shelf):
 TEMPLATE = "{{ cfg.current.limit }} {% for one in carriers.all %}{{ one.code }}{% endfor %}"
 
 
+def test_a_template_takes_the_class_as_it_is(shelf, monkeypatch, settings):
+    settings.TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates"}]
+    assert rendered() == "10 "
+    monkeypatch.setattr(ShopConfig, "__init__", lambda self: pytest.fail("made an object"))
+    assert rendered() == "10 "
+
+
 def rendered():
     return Template(TEMPLATE).render(Context({"cfg": ShopConfig, "carriers": Carrier.objects}))
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Generic, TypeVar
 
+from django.core.exceptions import ValidationError
 from django.db.models import Q
 
 from django_natskv.registry import _reading, _writing
@@ -135,7 +136,12 @@ class ModelObjects(Query[M]):
         if given or others or name not in ("pk", cls._meta.pk.name):
             return (yield from self.filter(*given, **fields)._one())
         # By its key alone: nothing else is looked at.
-        found = yield from _reading.shown_one(cls, _reading.key_of(cls, fields[name]))
+        try:
+            key = _reading.key_of(cls, fields[name])
+        except ValidationError:  # it cannot be the key of anything
+            found = None
+        else:
+            found = yield from _reading.shown_one(cls, key)
         if found is None:
             message = f"There is no such {cls.__name__}."
             raise cls.DoesNotExist(message)

@@ -121,10 +121,10 @@ def getting_or_creating(cls: Any, key: str, new: Callable[[], Any], actor: Any, 
     instance = new()
     try:
         yield from _announced(instance, actor, comment)
-    except WrongRevision:
+    except WrongRevision as error:
         found = yield from _reading.stored_one(cls, key)
         if found is None:
-            raise
+            raise (yield from _conflict(instance)) from error
         return found, False
     return instance, True
 

@@ -5,6 +5,7 @@ Owns that the bucket begins absent; knows nothing of configs and models.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import Iterator, Mapping
@@ -61,3 +62,27 @@ def shelf(natskv: Mapping[str, Any]) -> Iterator[Shelf]:
     found.drop()
     yield found
     found.drop()
+
+
+@pytest.fixture(params=["plain", "awaited"])
+def do(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Call an operation on each face: ``do(cfg.save, ...)``, or its a-twin."""
+    if request.param == "plain":
+        yield lambda method, *arguments, **options: method(*arguments, **options)
+        return
+    with asyncio.Runner() as runner:
+
+        def awaited(method: Any, *arguments: Any, **options: Any) -> Any:
+            return runner.run(getattr(method.__self__, f"a{method.__name__}")(*arguments, **options))
+
+        yield awaited
+
+
+def set_to(**values: Any) -> Any:
+    """Return a function that sets attributes, for an update."""
+
+    def change(instance: Any) -> None:
+        for name, value in values.items():
+            setattr(instance, name, value)
+
+    return change

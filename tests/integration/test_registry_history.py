@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -13,20 +12,6 @@ from django_natskv import registry
 from tests.registry_classes import Carrier, Limits, ShopConfig
 
 KEY = "shop.ShopConfig"
-
-
-@pytest.fixture(params=["plain", "awaited"])
-def do(request):
-    """Call an operation on each face."""
-    if request.param == "plain":
-        yield lambda method, *arguments, **options: method(*arguments, **options)
-        return
-    with asyncio.Runner() as runner:
-
-        def awaited(method, *arguments, **options):
-            return runner.run(getattr(method.__self__, f"a{method.__name__}")(*arguments, **options))
-
-        yield awaited
 
 
 @pytest.fixture

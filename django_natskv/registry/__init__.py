@@ -1,4 +1,4 @@
-"""The registry: config and models declared like Django's, kept in a bucket, read from memory.
+"""The registry: config, models and flags declared in code, kept in a bucket, read from memory.
 
 Owns the public names of the registry. Knows nothing of requests.
 """

@@ -229,6 +229,7 @@ def targeting(logic: Any) -> dict[str, Any]:
         ),
         (targeting({"fractional": [["on", 1], "off"]}), "targeting.fractional[1]: it is a list of a variant and its w"),
         (targeting({"fractional": [[{"cut": 1}, 1]]}), "targeting.fractional[0][0].cut: there is no such operator"),
+        (targeting({"$ref": {}}), "targeting.$ref: there is no shared rule {}"),
         (targeting({"$ref": "beta"}), 'targeting.$ref: there is no shared rule "beta"'),
     ],
     ids=numbered(),

@@ -12,7 +12,7 @@ import mmh3
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from django_natskv.registry.flags import definitions as d, evaluator as e, rules as r
 from django_natskv.registry.flags.context import Context
@@ -288,6 +288,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)  # the first example imports the evaluator
 @given(json_values, json_values, st.sampled_from([CHECKOUT, THEME, LIMIT, RATE, LAYOUT]))
 def test_nothing_that_is_stored_raises(targeting, other, declared):
     for stored in (enabled(declared, targeting=targeting, metadata=other), other):
@@ -401,6 +402,7 @@ def test_raising_a_percentage_only_adds_people():
     assert before == set(keys)
 
 
+@settings(deadline=None)  # the first example imports the evaluator
 @given(st.text(min_size=1), st.integers(0, 100_000), st.integers(0, 100_000))
 def test_who_belongs_to_a_share_belongs_to_each_larger_one(key, one, other):
     small, large = sorted((one, other))

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pytest
 from django.contrib.auth.models import User
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from django_natskv.exceptions import UsageError
 from django_natskv.registry.flags import rules as r, schema
@@ -224,6 +224,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None)  # a busy machine is no mistake
 @given(json_values)
 def test_whatever_is_stored_can_be_described_and_looked_through(logic):
     assert isinstance(describe(logic), str)
@@ -296,6 +297,8 @@ def test_shared_rules_are_put_where_they_are_named():
 def test_a_shared_rule_that_is_missing_or_goes_in_a_circle_is_told():
     with pytest.raises(ValueError, match='no shared rule "beta"; there are: none'):
         with_evaluators({"$ref": "beta"}, {})
+    with pytest.raises(ValueError, match='no shared rule "\\[1\\]"; there are: a'):
+        with_evaluators({"$ref": [1]}, {"a": True})
     circle = {"a": {"!": [{"$ref": "b"}]}, "b": {"!": [{"$ref": "a"}]}}
     with pytest.raises(ValueError, match="refers to itself: a > b > a"):
         with_evaluators({"$ref": "a"}, circle)

@@ -174,7 +174,7 @@ def _logic(logic: Any, path: str, evaluators: Mapping[str, Any]) -> Iterator[Pro
 
 def _arguments(operator: str, arguments: list[Any], path: str, evaluators: Mapping[str, Any]) -> Iterator[Problem]:
     if operator == "$ref":
-        if arguments[0] not in evaluators:
+        if not isinstance(arguments[0], str) or arguments[0] not in evaluators:
             yield Problem(path, f"there is no shared rule {json.dumps(arguments[0])}")
     elif operator in ("var", "missing", "missing_some"):
         yield from _names(operator, arguments, path)

@@ -5,6 +5,7 @@ Owns how targeting is walked. Knows nothing of what its operators compute, nor o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -73,7 +74,7 @@ def _replaced(logic: Any, evaluators: Mapping[str, Any], within: tuple[str, ...]
         return logic
     if set(logic) != {"$ref"}:
         return {key: _replaced(value, evaluators, within) for key, value in logic.items()}
-    name = logic["$ref"]
+    name = logic["$ref"] if isinstance(logic["$ref"], str) else json.dumps(logic["$ref"])
     if name in within:
         message = f'the shared rule "{name}" refers to itself: {" > ".join((*within, name))}'
         raise ValueError(message)

@@ -32,8 +32,7 @@ SINGLE: dict[str, set[str]] = {
     "KVContext": set(),
     "MirrorCache": LOCAL | {"publish", "view"},
     "InvalidatingCache": LOCAL,
-    # Iterators have an asynchronous twin that is no coroutine; a lock has two faces itself.
-    "NatsKVCache": {"aiter_keys", "iter_keys", "lock"},
+    "NatsKVCache": {"lock"},  # has two faces itself
     "Config": VALIDATION,
     "Model": VALIDATION,
     "ConfigObjects": {"strong"},

@@ -15,7 +15,7 @@ from typing import Any
 from django_natskv.exceptions import CodecError
 from django_natskv.kv._core import Core
 from django_natskv.kv._nats.config import BucketInfo
-from django_natskv.kv._nats.messages import Stored, own_headers
+from django_natskv.kv._nats.messages import Stored, moment, own_headers
 from django_natskv.kv.entries import NO_HEADERS, Entry, Operation
 
 OVERHEAD = 300  # bytes that an entry takes beside its key and its value
@@ -35,7 +35,7 @@ class SpecialEntry(Entry):
     lives: timedelta | None = None  # from ``created``, by the server's clock
 
 
-Packed = tuple[str, Any, int, datetime]  # key, value, revision, created
+Packed = tuple[str, Any, int, datetime | int]  # key, value, revision, created
 Kept = Entry | Packed
 """How a mirror holds a key: an entry that can be handed out is only made of these four when it is asked for. Besides
 the time it saves, the garbage collector has nothing to do with a plain tuple of such values (ADR 0012)."""
@@ -103,7 +103,7 @@ class Keeper:
         lives = self._ttl if not stored.headers else self._lifetime(stored)
         headers = own_headers(stored.headers) if stored.headers else NO_HEADERS
         if lives is None and isinstance(value, _IMMUTABLE) and not headers:
-            return (key, value, stored.revision, stored.created)
+            return (key, value, stored.revision, stored.written)
         entry = Entry(self.core.name, key, value, stored.revision, stored.created, Operation.PUT, None, headers)
         return entry if lives is None and isinstance(value, _IMMUTABLE) else special(entry, len(stored.data), lives)
 
@@ -111,8 +111,8 @@ class Keeper:
         """Return the entry of what is held of a key."""
         if isinstance(kept, Entry):
             return kept
-        key, value, revision, created = kept
-        return Entry(self.core.name, key, value, revision, created, Operation.PUT)
+        key, value, revision, written = kept
+        return Entry(self.core.name, key, value, revision, moment(written), Operation.PUT)
 
     def hand_out(self, entry: Entry | None) -> Entry | None:
         """Return an entry of the reader's own, or None for one that has expired."""

@@ -17,7 +17,7 @@ from django_natskv.exceptions import CodecError
 from django_natskv.kv._kept import OVERHEAD, Keeper, Kept, revision_of, weight
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.flow import Interrupted
-from django_natskv.kv._nats.messages import Stored
+from django_natskv.kv._nats.messages import Stored, moment
 from django_natskv.kv._session import Refused, breathe
 from django_natskv.kv.entries import Entry
 
@@ -189,8 +189,10 @@ class Mirror:
             self.begin()
         into = self._next
         assert into is not None  # noqa: S101 - begun above
+        prefix = len(self._keeper.core.prefix)
         for stored in news:
-            self._place(stored, into)
+            if stored.headers or into.undecodable or not self._place_first(stored.subject[prefix:], stored, into):
+                self._place(stored, into)
             if into.bytes > self._most:
                 break
         self.lag = news[-1].pending if news else 0
@@ -280,17 +282,25 @@ class Mirror:
         kept = self.entries.get(key)
         return None if kept is None else revision_of(kept)
 
+    def _place_first(self, key: str, stored: Stored, into: _Replay) -> bool:
+        """Put in a value without headers of a key that is new here, as nearly all of a replay are; tell if it is."""
+        if key in into.entries or key in into.others or not self._wanted(key):
+            return False
+        try:
+            kept = self._keeper.keep(key, stored)
+        except CodecError:
+            return False  # to be told
+        into.entries[key] = kept
+        into.bytes += weight(kept)
+        into.revision = max(into.revision, stored.revision)
+        return True
+
     def _place(self, stored: Stored, into: _Replay) -> None:
         """Put a revision where it belongs, over whatever is there of its key."""
         key = self._keeper.core.key(stored)
         is_live = not stored.headers or stored.is_live
         kept = self._decoded(key, stored, into) if is_live and self._wanted(key) else None
         into.revision = max(into.revision, stored.revision)
-        if kept is not None and key not in into.entries and key not in into.others and not into.undecodable:
-            # Nearly all of a first replay.
-            into.entries[key] = kept
-            into.bytes += weight(kept)
-            return
         self._place_over(key, stored, kept, into)
 
     def _place_over(self, key: str, stored: Stored, entry: Kept | None, into: _Replay) -> None:
@@ -362,7 +372,7 @@ class Mirror:
 
 
 def _mark(kept: Kept) -> tuple[int, datetime]:
-    return kept[2:] if isinstance(kept, tuple) else (kept.revision, kept.created)
+    return (kept[2], moment(kept[3])) if isinstance(kept, tuple) else (kept.revision, kept.created)
 
 
 class _Replay:

@@ -25,7 +25,7 @@ def info(asked: datetime = T0, **config: Any) -> BucketInfo:
 
 
 def stored(key: str, revision: int, data: bytes = b'"v"', **more: Any) -> Stored:
-    more.setdefault("created", T0)
+    more.setdefault("written", T0)
     return Stored(f"$KV.b.{key}", revision, headers=more.pop("headers", {}), data=data, **more)
 
 
@@ -100,7 +100,7 @@ def test_a_server_that_went_back_is_believed():
 def test_the_same_revision_of_another_bucket_is_a_change():
     store = warm(stored("a", 1))
     store.mirror.lost()
-    store.mirror.replace([stored("a", 1, created=T0 + timedelta(hours=1))])
+    store.mirror.replace([stored("a", 1, written=T0 + timedelta(hours=1))])
     assert [change[0] for change in store.changes] == ["a"]
 
 

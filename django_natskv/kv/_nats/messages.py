@@ -46,12 +46,17 @@ class Stored(NamedTuple):  # made for each key of a replay: three times as fast 
 
     subject: str
     revision: int
-    created: datetime
+    written: datetime | int  # nanoseconds of a delivery, which most copies are never asked for: see ``moment``
     headers: dict[str, str]
     data: bytes
     pending: int = -1
     delivery: int = 0  # the number of this delivery in its consumer; a gap means that one was lost
     delta: int = 0  # the distance from the key's newest revision
+
+    @property
+    def created(self) -> datetime:
+        """When it was written, by the server's clock, in UTC."""
+        return moment(self.written)
 
     @property
     def time_to_live(self) -> int:
@@ -101,10 +106,16 @@ def from_leader(message: dict[str, Any]) -> Stored:
 def from_delivery(message: Reply) -> Stored:
     """Return the revision that a consumer delivered, with what its reply address says of it."""
     revision, delivery, nanoseconds, pending = parse_metadata(message.reply)
-    # Exact: a float of today's seconds tells an eighth of a microsecond, and what is left is rounded to a whole one.
-    created = datetime.fromtimestamp(nanoseconds // 1_000 / 1e6, UTC)
     headers = message.headers or _NO_HEADERS
-    return _make(Stored, (message.subject, revision, created, headers, message.data, pending, delivery, 0))
+    return _make(Stored, (message.subject, revision, nanoseconds, headers, message.data, pending, delivery, 0))
+
+
+def moment(written: datetime | int) -> datetime:
+    """Return the time of what was written, to the microsecond, from nanoseconds if that is how it came."""
+    if isinstance(written, int):
+        # Exact: a float of today's seconds tells an eighth of a microsecond, and is rounded to a whole one.
+        return datetime.fromtimestamp(written // 1_000 / 1e6, UTC)
+    return written
 
 
 def parse_metadata(reply: str) -> tuple[int, int, int, int]:

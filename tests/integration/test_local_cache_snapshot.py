@@ -40,11 +40,20 @@ def cache_of(connect_kv, server, directory, **options):
     return connect_kv(server, name="shop", local_cache=settings).local_cache("b", **options)
 
 
+def close_written(cache, path):
+    """Close a copy while it is live, which writes its file: on a machine that hangs it may become stale just before."""
+
+    def written() -> bool:
+        live(cache).close()
+        return path.exists()
+
+    eventually(written, 30)
+
+
 @pytest.fixture
 def file(bucket, server, connect_kv, directory):
     """The file of a copy that was closed; the server is down."""
-    cache = live(cache_of(connect_kv, server, directory))
-    cache.close()
+    close_written(cache_of(connect_kv, server, directory), directory)
     server.stop()
     (path,) = directory.iterdir()
     return path
@@ -148,7 +157,7 @@ def test_no_file_is_no_news(server, connect_kv, directory, caplog):
 
 def test_a_path_can_be_given(bucket, server, connect_kv, tmp_path):
     path = tmp_path / "mine"
-    live(cache_of(connect_kv, server, None, snapshot=path)).close()
+    close_written(cache_of(connect_kv, server, None, snapshot=path), path)
     server.stop()
     assert cache_of(connect_kv, server, None, snapshot=str(path)).value("text") == "some"
 

@@ -64,7 +64,8 @@ class Chunks:
         self._place = place
         self._prefix = prefix
         self._size = SIZE
-        self._heads: OrderedDict[str, Head] = OrderedDict()  # of the keys that this process knows as chunked
+        # Of the keys that this process knows as chunked: the revision at which they were, and the head.
+        self._heads: OrderedDict[str, tuple[int, Head]] = OrderedDict()
         self._lock = threading.Lock()
         self._sweep_at = time.monotonic() + SWEEP
         self.grace = GRACE
@@ -114,8 +115,8 @@ class Chunks:
                 if isinstance(result, OperationalError):
                     raise result
 
-    def read(self, stored: str, head: Head) -> Operation[bytes | None]:
-        """Return the whole value, None if some of it is gone."""
+    def read(self, stored: str, revision: int, head: Head) -> Operation[bytes | None]:
+        """Return the whole value of the head that has ``revision``, None if some of it is gone."""
         parts: list[bytes] = []
         each = max(1, _AT_ONCE // self._size)
         for start in range(0, head.count, each):
@@ -125,7 +126,7 @@ class Chunks:
             if len(entries) < len(wanted):
                 return None
             parts.extend(entries[name].value for name in wanted)
-        self._remember(stored, head)
+        self._remember(stored, revision, head)
         data = b"".join(parts)
         return data if len(data) == head.size else None
 
@@ -166,25 +167,36 @@ class Chunks:
             self._sweep_at = now + SWEEP
             yield from self.sweep()
 
-    def replaced(self, stored: str, head: Head | None, over: Any = None) -> Operation[None]:
-        """Take that ``head``, or a value in one piece, was written; remove the chunks of what was there, if known.
+    def replaced(self, stored: str, revision: int, head: Head | None, over: Any) -> Operation[None]:
+        """Take that ``head``, or a value in one piece, got ``revision``; remove the chunks of what was there, if known.
 
         ``over`` is the entry that was written over, where that is known.
         """
-        with self._lock:
-            old = self._heads.pop(stored, None)
+        dead = {self._known_before(stored, revision)}
         if isinstance(over, Entry):
-            old = Head.of(over)
+            dead.add(Head.of(over))
         if head is not None:
-            self._remember(stored, head)
-        if old is not None and old != head:
-            yield from self.erase(old)
+            self._remember(stored, revision, head)
+        for old in dead:
+            if old is not None:
+                yield from self.erase(old)
+
+    def _known_before(self, stored: str, revision: int) -> Head | None:
+        with self._lock:
+            known = self._heads.get(stored)
+            # Another thread's value may be newer than the one that this thread wrote just before: it stays.
+            if known is None or known[0] >= revision:
+                return None
+            del self._heads[stored]
+            return known[1]
 
     def removed(self, stored: str, head: Head | None) -> Operation[None]:
         """Take that what had ``head`` was removed."""
-        with self._lock:
-            self._heads.pop(stored, None)
         if head is not None:
+            with self._lock:
+                known = self._heads.get(stored)
+                if known is not None and known[1] == head:
+                    del self._heads[stored]
             yield from self.erase(head)
 
     def forget(self) -> None:
@@ -192,9 +204,12 @@ class Chunks:
         with self._lock:
             self._heads.clear()
 
-    def _remember(self, stored: str, head: Head) -> None:
+    def _remember(self, stored: str, revision: int, head: Head) -> None:
         with self._lock:
-            self._heads[stored] = head
+            known = self._heads.get(stored)
+            if known is not None and known[0] > revision:
+                return
+            self._heads[stored] = revision, head
             self._heads.move_to_end(stored)
             if len(self._heads) > _REMEMBERED:
                 self._heads.popitem(last=False)

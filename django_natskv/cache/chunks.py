@@ -10,9 +10,7 @@ head finds the value whole, or, when the head was overwritten meanwhile, not at 
 from __future__ import annotations
 
 import secrets
-import threading
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,8 +63,7 @@ class Chunks:
         self._prefix = prefix
         self._size = SIZE
         # Of the keys that this process knows as chunked: the revision at which they were, and the head.
-        self._heads: OrderedDict[str, tuple[int, Head]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._heads: dict[str, tuple[int, Head]] = {}
         self._sweep_at = time.monotonic() + SWEEP
         self.grace = GRACE
 
@@ -182,34 +179,36 @@ class Chunks:
                 yield from self.erase(old)
 
     def _known_before(self, stored: str, revision: int) -> Head | None:
-        with self._lock:
-            known = self._heads.get(stored)
-            # Another thread's value may be newer than the one that this thread wrote just before: it stays.
-            if known is None or known[0] >= revision:
-                return None
-            del self._heads[stored]
-            return known[1]
+        known = self._heads.get(stored)
+        # Another thread's value may be newer than the one that this thread wrote just before: it stays.
+        if known is None or known[0] >= revision or not self._take(stored, known):
+            return None
+        return known[1]
+
+    def _take(self, stored: str, known: tuple[int, Head]) -> bool:
+        """Forget ``known``; tell whether this caller was the one to do it."""
+        taken = self._heads.pop(stored, None)
+        if taken is not None and taken is not known:  # newer
+            self._heads.setdefault(stored, taken)
+        return taken is known
 
     def removed(self, stored: str, head: Head | None) -> Operation[None]:
         """Take that what had ``head`` was removed."""
         if head is not None:
-            with self._lock:
-                known = self._heads.get(stored)
-                if known is not None and known[1] == head:
-                    del self._heads[stored]
+            known = self._heads.get(stored)
+            if known is not None and known[1] == head:
+                self._take(stored, known)
             yield from self.erase(head)
 
     def forget(self) -> None:
         """Take that everything was removed."""
-        with self._lock:
-            self._heads.clear()
+        self._heads.clear()
 
     def _remember(self, stored: str, revision: int, head: Head) -> None:
-        with self._lock:
-            known = self._heads.get(stored)
-            if known is not None and known[0] > revision:
-                return
-            self._heads[stored] = revision, head
-            self._heads.move_to_end(stored)
-            if len(self._heads) > _REMEMBERED:
-                self._heads.popitem(last=False)
+        # Without a lock, which a fork could leave locked. What is forgotten, even all of it, is found by a sweep.
+        known = self._heads.get(stored)
+        if known is not None and known[0] > revision:
+            return
+        if len(self._heads) >= _REMEMBERED:
+            self._heads.clear()
+        self._heads[stored] = revision, head

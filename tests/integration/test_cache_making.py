@@ -172,7 +172,9 @@ print(json.dumps(cache.get_or_set("k", make, lock=True)), flush=True)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 def test_a_child_that_is_forked_while_a_value_is_made_does_not_wait_for_it(natskv, program, bucket_name):
-    code = PROGRAM + """
+    code = (
+        PROGRAM
+        + """
 begun, may_go = threading.Event(), threading.Event()
 def make():
     begun.set()
@@ -189,4 +191,5 @@ may_go.set()
 thread.join()
 print(json.dumps([status, cache.get("k")]), flush=True)
 """
+    )
     assert program(code, {"default": dict(natskv)}, TEST_BUCKET=bucket_name).read() == [0, "child"]

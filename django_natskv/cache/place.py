@@ -141,7 +141,7 @@ class Place:
         self.clock.learn((yield Call(bucket, "server_time")), asked)
         ttl_ms = bucket.config.ttl_ms
         self.lives = ttl_ms / 1_000 if ttl_ms else None
-        self.goes_back = bucket.config.storage == "file" and bucket.config.replicas == 1
+        self.goes_back = bucket.config.storage == "file"  # with several copies too, if they all crash
         self._connection, self._bucket = connection, bucket
         return bucket
 

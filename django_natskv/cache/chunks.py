@@ -80,7 +80,19 @@ class Chunks:
         return True
 
     def write(self, stored: str, data: bytes, ttl_ms: int | None) -> Operation[Head]:
-        """Write the chunks of ``data`` and return what its head has to say."""
+        """Write the chunks of ``data`` and return what its head has to say.
+
+        Raises ``ValueTooLarge`` for what has no room in the bucket: it would drop everything else, and then its own
+        first chunks.
+        """
+        room = self._place.room
+        if room is not None and len(data) > room:
+            bucket = self._place.name
+            message = (
+                f"The value of {stored!r} needs {len(data):,} bytes, and bucket {bucket!r} holds {room:,}. Nothing was "
+                "written. Raise max_bucket_size or store less."
+            )
+            raise ValueTooLarge(message, bucket=bucket, key=stored, size=len(data), limit=room)
         yield from self.sweep_now_and_then()
         while True:
             size = self._size

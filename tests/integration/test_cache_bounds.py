@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 
+from django_natskv.exceptions import ValueTooLarge
 from tests.fix_cache import MakeCache
 
 MOST = 30
@@ -63,3 +65,12 @@ def test_keys_that_failed_are_told_here_too(make_cache):
     failed = bounded.set_many(values)
     assert failed
     assert set(bounded.get_many(values)) == set(values) - set(failed)
+
+
+def test_a_value_that_has_no_room_in_the_bucket_leaves_what_is_there(make_cache):
+    cache = make_cache(BUCKET={"max_bucket_size": 600_000})
+    cache.set("small", 1)
+    with pytest.raises(ValueTooLarge, match="max_bucket_size"):
+        cache.set("large", os.urandom(1_000_000))
+    assert cache.set_many({"large": os.urandom(1_000_000), "other": 2}) == ["large"]
+    assert cache.get_many(["small", "large", "other"]) == {"small": 1, "other": 2}

@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from django_natskv.cache import NatsKVCache
+from django_natskv.cache import NatsKVCache, backoff
+from django_natskv.cache.chunks import Head
+from django_natskv.exceptions import OperationTimedOut
 from django_natskv.kv import Bucket
 from tests.fix_cache import PROGRAM
 
@@ -95,3 +97,40 @@ print(json.dumps(True), flush=True)
     assert [each.read() for each in programs] == [True] * 3
     assert len(plain.get("k")) == SIZE
     assert len(chunks(stored())) == 3
+
+
+def test_a_large_value_that_others_overwrite_all_the_time_is_given_up_and_leaves_nothing(plain, stored, monkeypatch):
+    plain.set("k", 1)
+    monkeypatch.setattr(backoff, "TRIES", 3)
+    get, tries = Bucket.get, []
+
+    def overtaken(bucket: Bucket, key: str, **options: Any) -> Any:
+        entry = get(bucket, key, **options)
+        if key == "_.1.k":
+            tries.append(bucket.put(key, b"2"))
+        return entry
+
+    monkeypatch.setattr(Bucket, "get", overtaken)
+    with pytest.raises(OperationTimedOut, match="given up"):
+        plain.set("k", b"x" * SIZE)
+    monkeypatch.undo()
+    assert len(tries) == 3
+    assert plain.get("k") == 2
+    assert chunks(stored()) == []
+
+
+def test_a_large_value_is_not_added_over_one_that_is_there(plain, stored):
+    plain.set("k", 1)
+    assert not plain.add("k", b"x" * SIZE)
+    assert plain.get("k") == 1
+    assert chunks(stored()) == []
+
+
+def test_what_is_known_of_a_key_only_gets_newer(plain):
+    known = plain._store.chunks
+    older, newer = Head("a", 1, 1), Head("b", 1, 1)
+    known._remember("k", 6, newer)
+    known._remember("k", 5, older)
+    assert known._heads == {"k": (6, newer)}
+    assert not known._take("k", (5, older))  # which another thread has just replaced
+    assert known._heads == {"k": (6, newer)}

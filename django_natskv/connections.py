@@ -1,11 +1,13 @@
 """The connections of this process, one an alias of ``settings.NATSKV``: made on first use, shared by all threads.
 
-Owns which connection an alias means now, and their end. Knows nothing of requests or entries.
+Owns which connection an alias means now, and their end, and brings the facade's codec "pickle". Knows nothing of
+requests or entries.
 """
 
 from __future__ import annotations
 
 import atexit
+import importlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -69,6 +71,13 @@ def _resolve(settings: kv.ConnectionSettings) -> kv.ConnectionSettings:
     return replace(settings, servers=(found.url,), user=found.user, password=found.password)
 
 
+def _pickle() -> kv.Codec:
+    # By name, when it is asked for: the facade knows no Django, and so no SECRET_KEY (ADR 0002).
+    codec: kv.Codec = importlib.import_module("django_natskv.cache.pickling").PickleCodec()
+    return codec
+
+
 connections = Connections()
+kv.codecs.register("pickle", _pickle)
 setting_changed.connect(connections.settings_changed, dispatch_uid="django_natskv.connections")
 atexit.register(connections.close_all)

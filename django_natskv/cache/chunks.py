@@ -62,7 +62,8 @@ class Chunks:
         self._place = place
         self._prefix = prefix
         self._size = SIZE
-        self._heads: dict[str, Head] = {}  # of the keys that this process knows as chunked
+        # Of the keys that this process knows as chunked: the revision at which they were, and the head.
+        self._heads: dict[str, tuple[int, Head]] = {}
         self._sweep_at = time.monotonic() + SWEEP
         self.grace = GRACE
 
@@ -79,7 +80,19 @@ class Chunks:
         return True
 
     def write(self, stored: str, data: bytes, ttl_ms: int | None) -> Operation[Head]:
-        """Write the chunks of ``data`` and return what its head has to say."""
+        """Write the chunks of ``data`` and return what its head has to say.
+
+        Raises ``ValueTooLarge`` for what has no room in the bucket: it would drop everything else, and then its own
+        first chunks.
+        """
+        room = self._place.room
+        if room is not None and len(data) > room:
+            bucket = self._place.name
+            message = (
+                f"The value of {stored!r} needs {len(data):,} bytes, and bucket {bucket!r} holds {room:,}. Nothing was "
+                "written. Raise max_bucket_size or store less."
+            )
+            raise ValueTooLarge(message, bucket=bucket, key=stored, size=len(data), limit=room)
         yield from self.sweep_now_and_then()
         while True:
             size = self._size
@@ -111,8 +124,8 @@ class Chunks:
                 if isinstance(result, OperationalError):
                     raise result
 
-    def read(self, stored: str, head: Head) -> Operation[bytes | None]:
-        """Return the whole value, None if some of it is gone."""
+    def read(self, stored: str, revision: int, head: Head) -> Operation[bytes | None]:
+        """Return the whole value of the head that has ``revision``, None if some of it is gone."""
         parts: list[bytes] = []
         each = max(1, _AT_ONCE // self._size)
         for start in range(0, head.count, each):
@@ -122,7 +135,7 @@ class Chunks:
             if len(entries) < len(wanted):
                 return None
             parts.extend(entries[name].value for name in wanted)
-        self._remember(stored, head)
+        self._remember(stored, revision, head)
         data = b"".join(parts)
         return data if len(data) == head.size else None
 
@@ -163,31 +176,51 @@ class Chunks:
             self._sweep_at = now + SWEEP
             yield from self.sweep()
 
-    def replaced(self, stored: str, head: Head | None, over: Any = None) -> Operation[None]:
-        """Take that ``head``, or a value in one piece, was written; remove the chunks of what was there, if known.
+    def replaced(self, stored: str, revision: int, head: Head | None, over: Any) -> Operation[None]:
+        """Take that ``head``, or a value in one piece, got ``revision``; remove the chunks of what was there, if known.
 
         ``over`` is the entry that was written over, where that is known.
         """
-        old = self._heads.pop(stored, None)
+        dead = {self._known_before(stored, revision)}
         if isinstance(over, Entry):
-            old = Head.of(over)
+            dead.add(Head.of(over))
         if head is not None:
-            self._remember(stored, head)
-        if old is not None and old != head:
-            yield from self.erase(old)
+            self._remember(stored, revision, head)
+        for old in dead:
+            if old is not None:
+                yield from self.erase(old)
+
+    def _known_before(self, stored: str, revision: int) -> Head | None:
+        known = self._heads.get(stored)
+        # Another thread's value may be newer than the one that this thread wrote just before: it stays.
+        if known is None or known[0] >= revision or not self._take(stored, known):
+            return None
+        return known[1]
+
+    def _take(self, stored: str, known: tuple[int, Head]) -> bool:
+        """Forget ``known``; tell whether this caller was the one to do it."""
+        taken = self._heads.pop(stored, None)
+        if taken is not None and taken is not known:  # newer
+            self._heads.setdefault(stored, taken)
+        return taken is known
 
     def removed(self, stored: str, head: Head | None) -> Operation[None]:
         """Take that what had ``head`` was removed."""
-        self._heads.pop(stored, None)
         if head is not None:
+            known = self._heads.get(stored)
+            if known is not None and known[1] == head:
+                self._take(stored, known)
             yield from self.erase(head)
 
     def forget(self) -> None:
         """Take that everything was removed."""
         self._heads.clear()
 
-    def _remember(self, stored: str, head: Head) -> None:
+    def _remember(self, stored: str, revision: int, head: Head) -> None:
         # Without a lock, which a fork could leave locked. What is forgotten, even all of it, is found by a sweep.
+        known = self._heads.get(stored)
+        if known is not None and known[0] > revision:
+            return
         if len(self._heads) >= _REMEMBERED:
             self._heads.clear()
-        self._heads[stored] = head
+        self._heads[stored] = revision, head

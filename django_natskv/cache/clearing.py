@@ -5,6 +5,8 @@ Owns that what was cleared is not read again, and the bound of MAX_ENTRIES. Know
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from django_natskv.cache import keys
 from django_natskv.cache.steps import Operation
 from django_natskv.cache.store import Store
@@ -24,20 +26,21 @@ def clear(store: Store) -> Operation[None]:
     store.chunks.forget()
 
 
-def make_room(store: Store, stored: str, most: int, frequency: int) -> Operation[None]:
-    """Remove the oldest entries if there are ``most`` or more: one in ``frequency`` of them, 0 for all.
+def make_room(store: Store, wanted: Collection[str], most: int, frequency: int) -> Operation[None]:
+    """Remove the oldest entries if with ``wanted`` there would be more than ``most``: one in ``frequency``, 0 for all.
 
     Entries are counted when this process has seen as many keys as there may be, and not at each write: with several
     processes there may be more for a while.
     """
-    if store.seen is None or (len(store.seen) >= most and stored not in store.seen):
+    if store.seen is None or len(store.seen) + sum(name not in store.seen for name in wanted) > most:
         there = yield from _list(store)
-        if len(there) >= most:
-            count = len(there) // frequency if frequency else len(there)
+        over = len({*there, *wanted}) - most
+        if over > 0:
+            count = max(over, len(there) // frequency if frequency else len(there))
             yield from delete_many(store, there[:count])
             there = there[count:]
         store.seen = set(there)
-    store.seen.add(stored)
+    store.seen.update(wanted)
 
 
 def _list(store: Store) -> Operation[list[str]]:

@@ -7,6 +7,7 @@ Knows nothing of how values are stored.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache, default_key_func, memcache_key_warnings
@@ -100,19 +101,21 @@ class Inside(BaseCache):
     def _set_many(
         self, data: Mapping[Any, Any], wanted: Mapping[str, Any], seconds: float | None
     ) -> Operation[list[Any]]:
-        if self._bounded:
-            for stored, key in wanted.items():
-                yield from self._set(key, stored, data[key], seconds)
-            return []
-        values = {stored: (key, data[key]) for stored, key in wanted.items()}
-        failed = yield from writes.put_many(self._store, values, seconds)
-        return [wanted[stored] for stored in failed]
+        failed: list[Any] = []
+        names = list(wanted)
+        at_once = self._max_entries if self._bounded else len(names)
+        for start in range(0, len(names), at_once or 1):
+            values = {stored: (wanted[stored], data[wanted[stored]]) for stored in names[start : start + at_once]}
+            yield from self._make_room(*values)
+            failed.extend(wanted[stored] for stored in (yield from writes.put_many(self._store, values, seconds)))
+        return failed
 
     def _delete_many(self, wanted: Mapping[str, Any]) -> Operation[None]:
         yield from writes.delete_many(self._store, wanted)
 
     def _get_or_set(self, key: Any, stored: str, default: Any, seconds: float | None, *, lock: bool) -> Operation[Any]:
-        return making.get_or_set(self._store, self._soften, key, stored, default, seconds, lock=lock)
+        add = partial(self._add, key, stored, seconds=seconds)
+        return making.get_or_set(self._store, self._soften, stored, default, add, lock=lock)
 
     def _compare_and_set(self, key: Any, stored: str, value: Any, revision: int, timeout: Any) -> Operation[int | None]:
         seconds = timeout if timeout is extras.KEEP else self._seconds(timeout)
@@ -129,9 +132,9 @@ class Inside(BaseCache):
         yield from counters.move(self._store, key, self._name(key, version), self._name(key, target))
         return target
 
-    def _make_room(self, stored: str) -> Operation[None]:
+    def _make_room(self, *wanted: str) -> Operation[None]:
         if self._bounded:
-            yield from clearing.make_room(self._store, stored, self._max_entries, self._cull_frequency)
+            yield from clearing.make_room(self._store, wanted, self._max_entries, self._cull_frequency)
 
     # --- names and times ---
 

@@ -9,19 +9,17 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from django_natskv.cache import writes
 from django_natskv.cache.locks import TIMEOUT, Lock
 from django_natskv.cache.once import Flight
 from django_natskv.cache.steps import Ask, Operation
 from django_natskv.cache.store import MISSING, Store
 
 Soften = Callable[[Operation[Any], Any], Operation[Any]]
+Add = Callable[[Any], Operation[bool]]
 
 
-def get_or_set(
-    store: Store, soften: Soften, key: Any, stored: str, default: Any, seconds: float | None, *, lock: bool
-) -> Operation[Any]:
-    """Return the value that is there, else write ``default``, or what it returns, and return what is there then.
+def get_or_set(store: Store, soften: Soften, stored: str, default: Any, add: Add, *, lock: bool) -> Operation[Any]:
+    """Return the value that is there, else add ``default``, or what it returns, and return what is there then.
 
     ``soften`` lets a read or write go on without the server, where the cache is made so.
     """
@@ -29,24 +27,22 @@ def get_or_set(
     if value is not MISSING:
         return value
     if not callable(default):
-        return (yield from _keep(store, soften, key, stored, default, seconds, None))
-    make = partial(_make, store, soften, key, stored, default, seconds)
+        return (yield from _keep(store, soften, stored, default, add, None))
+    make = partial(_make, store, soften, stored, default, add)
     if lock:
         make = partial(_locked, store, soften, stored, make)
     return (yield from store.flights.once(stored, make, partial(_read, store, stored)))
 
 
 def _make(
-    store: Store, soften: Soften, key: Any, stored: str, default: Any, seconds: float | None, flight: Flight
+    store: Store, soften: Soften, stored: str, default: Callable[[], Any], add: Add, flight: Flight
 ) -> Operation[Any]:
     value = yield Ask(default)
-    return (yield from _keep(store, soften, key, stored, value, seconds, flight))
+    return (yield from _keep(store, soften, stored, value, add, flight))
 
 
-def _keep(
-    store: Store, soften: Soften, key: Any, stored: str, value: Any, seconds: float | None, flight: Flight | None
-) -> Operation[Any]:
-    added = yield from soften(writes.add(store, key, stored, value, seconds), True)
+def _keep(store: Store, soften: Soften, stored: str, value: Any, add: Add, flight: Flight | None) -> Operation[Any]:
+    added = yield from soften(add(value), True)
     if not added:
         # Somebody else was first: everybody gets the same value.
         found = yield from soften(store.load(stored), MISSING)

@@ -2,7 +2,7 @@
 
 Owns how a process knows the newest of them. Knows nothing of how a cache is cleared.
 
-Where nothing can come back, in memory or with several copies, what was cleared was removed, and no reader has to look.
+Where nothing can come back, in memory, what was cleared was removed, and no reader has to look.
 Where it can, the markers are read along with the key, or known from a small local cache of them while that is live: it
 hears of a clear within milliseconds, and for that time what was cleared is removed in any case.
 """

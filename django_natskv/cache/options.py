@@ -170,7 +170,8 @@ def _check_codec(place: str, value: object) -> Iterator[Problem]:
     try:
         codecs.resolve(value)
     except UsageError as error:
-        hint = f'Give "{PICKLE}", {", ".join(codecs.names())}, the dotted path of a codec, or an object that is one.'
+        names = ", ".join(dict.fromkeys((PICKLE, *codecs.names())))
+        hint = f"Give one of {names}, the dotted path of a codec, or an object that is one."
         yield Problem("E106", place, f"is not a codec. {error}", hint)
 
 

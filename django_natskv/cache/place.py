@@ -64,6 +64,7 @@ class Place:
         self._connection: Connection | None = None
         self._bucket: Bucket | None = None
         self.lives: float | None = None  # seconds that the bucket keeps anything
+        self.room: int | None = None  # bytes that the bucket holds, where it is bounded
         self.goes_back = False  # whether what was removed may come back when the server crashes (F1)
 
     @property
@@ -141,7 +142,9 @@ class Place:
         self.clock.learn((yield Call(bucket, "server_time")), asked)
         ttl_ms = bucket.config.ttl_ms
         self.lives = ttl_ms / 1_000 if ttl_ms else None
-        self.goes_back = bucket.config.storage == "file" and bucket.config.replicas == 1
+        size = bucket.config.max_bucket_size
+        self.room = size if size and size > 0 else None
+        self.goes_back = bucket.config.storage == "file"  # with several copies too, if they all crash
         self._connection, self._bucket = connection, bucket
         return bucket
 

@@ -142,7 +142,7 @@ class Store:
         head = Head.of(entry)
         if head is None:
             return entry.value  # type: ignore[no-any-return]
-        return (yield from self.chunks.read(stored, head))
+        return (yield from self.chunks.read(stored, entry.revision, head))
 
     def count_unreadable(self, error: UnreadableValueError) -> None:
         """Take that a value could not be read; it counts as missing."""
@@ -194,16 +194,33 @@ class Store:
                 if not self.chunks.shrink(error):
                     raise
             else:
-                yield from self.chunks.replaced(stored, None, over)
+                yield from self.chunks.replaced(stored, revision, None, over)
                 return revision
         head = yield from self.chunks.write(stored, data, ttl_ms)
         try:
-            revision = yield from self._write(stored, b"", {**headers, CHUNKS: str(head)}, ttl_ms, over)
+            revision, seen = yield from self._write_head(stored, {**headers, CHUNKS: str(head)}, ttl_ms, over)
         except OperationalError:
             yield from self.chunks.erase(head)
             raise
-        yield from self.chunks.replaced(stored, head, over)
+        yield from self.chunks.replaced(stored, revision, head, seen)
         return revision
+
+    def _write_head(
+        self, stored: str, headers: Mapping[str, str], ttl_ms: int | None, over: Entry | None
+    ) -> Operation[tuple[int, Entry | None]]:
+        """Write a head; return its revision and what it was written over.
+
+        Where that may be anything it is looked at first: it may have chunks that nobody else would remove.
+        """
+        for pause in backoff.pauses():
+            seen = (yield from self.place.ask("get", stored)) if over is WHATEVER else over
+            try:
+                return (yield from self._write(stored, b"", headers, ttl_ms, seen)), seen
+            except WrongRevision:
+                if over is not WHATEVER:
+                    raise
+                yield pause
+        raise backoff.contended("writing", stored, self.place.name)
 
     def _write_knowingly(
         self, stored: str, data: bytes, headers: Mapping[str, str], lifetime: Lifetime

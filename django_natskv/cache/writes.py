@@ -149,7 +149,9 @@ def put_many(
         elif isinstance(result, OperationalError):
             failed[change.key] = result
         else:
-            yield from store.chunks.replaced(change.key, None, None if known is None else known.get(change.key))
+            yield from store.chunks.replaced(
+                change.key, result, None, WHATEVER if known is None else known.get(change.key)
+            )
     return failed
 
 

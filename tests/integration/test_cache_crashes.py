@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -135,3 +137,33 @@ def test_several_writes_make_the_bucket_anew_too(server):
     connections["default"].kv().delete_bucket("memory")
     assert cache.set_many({"a": 1, "b": [2]}) == []
     assert cache.get_many(["k", "a", "b"]) == {"a": 1, "b": [2]}
+
+
+@pytest.mark.cluster
+@pytest.mark.slow
+def test_three_copies_that_crash_together_bring_nothing_back(make_cluster, settings):
+    """As when the power fails: each server comes back with older values, and they agree on them."""
+    cluster = make_cluster()
+    settings.NATSKV = {"default": {"SERVERS": cluster.urls}}
+    cache = NatsKVCache("cache", {"TIMEOUT": None, "OPTIONS": {"BUCKET": {"storage": "file", "replicas": 3}}})
+    cache.set("keep", 1)
+    keys = [f"k{number}" for number in range(30)]
+    cache.set_many(dict.fromkeys(keys, "old"))
+    cache.delete_many(keys[:10])
+    for key in keys[10:20]:
+        cache.set(key, "new", 1)
+    for key in keys[20:]:
+        cache.delete(key)
+    passed(cache, 2.0)
+    for server in cluster.servers:
+        server.kill()
+    with ThreadPoolExecutor(3) as pool:  # none of them is ready without another
+        list(pool.map(lambda server: server.start(), cluster.servers))
+
+    def is_back() -> bool:
+        with contextlib.suppress(OperationalError):
+            return cache.get("keep") == 1
+        return False
+
+    eventually(is_back, 30)
+    assert cache.get_many(keys) == {}

@@ -5,6 +5,8 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 # What to hand on to pytest, to the matrix or to the benchmarks: make test ARGS="-k bucket -x"
 ARGS   ?=
+# How many tests run at a time; most of them wait for a server. make test WORKERS=0 runs them in pytest's own process.
+WORKERS ?= 4
 # How often the chaos tests are run, each time with other faults: make chaos SEEDS=200
 SEEDS  ?= 20
 # What the tools look at: these directories, as far as they exist.
@@ -22,10 +24,10 @@ demo: $(VENV)/.demo  ## walk through the real thing on a real server, then serve
 	@trap : INT; $(BIN)/python -m example_project.demo $(if $(ONCE),--once) || test $$? -eq 130  # Ctrl-C is no failure
 
 test: $(VENV)/.dev  ## run the whole test suite
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
 
-contract: $(VENV)/.dev  ## run Django's own cache tests, several at once: they mostly sleep
-	@$(BIN)/python -m pytest tests/contract -n 4 $(ARGS)
+contract: $(VENV)/.dev  ## run Django's own cache tests alone
+	@$(BIN)/python -m pytest tests/contract -n $(WORKERS) $(ARGS)
 
 coverage: $(VENV)/.dev  ## run the whole test suite and report the branches that no test takes
 	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)

@@ -25,6 +25,11 @@ def feed(cache: LocalCache[Any]) -> Any:
     return cache._feed
 
 
+def run_of(cache: LocalCache[Any]) -> Any:
+    """Return something that is the same object as long as the watch of a mirror goes on unbroken."""
+    return cache._feed.mirror.entries if cache._feed is not None else None
+
+
 def held(cache: LocalCache[Any]) -> dict[str, tuple[Any, int]]:
     """Return value and revision of all that ``cache`` holds."""
     return {key: (entry.value, entry.revision) for key, entry in cache.items().items()}

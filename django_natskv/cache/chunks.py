@@ -10,9 +10,7 @@ head finds the value whole, or, when the head was overwritten meanwhile, not at 
 from __future__ import annotations
 
 import secrets
-import threading
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +51,7 @@ class Head:
         identity, _, rest = said.partition(".")
         count, _, size = rest.partition(".")
         if not (identity.isalnum() and count.isdecimal() and size.isdecimal()):
-            return cls("", 0, -1)  # not ours: never whole
+            return cls("none", 0, -1)  # not ours: never whole
         return cls(identity, int(count), int(size))
 
 
@@ -64,8 +62,7 @@ class Chunks:
         self._place = place
         self._prefix = prefix
         self._size = SIZE
-        self._heads: OrderedDict[str, Head] = OrderedDict()  # of the keys that this process knows as chunked
-        self._lock = threading.Lock()
+        self._heads: dict[str, Head] = {}  # of the keys that this process knows as chunked
         self._sweep_at = time.monotonic() + SWEEP
         self.grace = GRACE
 
@@ -83,6 +80,7 @@ class Chunks:
 
     def write(self, stored: str, data: bytes, ttl_ms: int | None) -> Operation[Head]:
         """Write the chunks of ``data`` and return what its head has to say."""
+        yield from self.sweep_now_and_then()
         while True:
             size = self._size
             head = Head(secrets.token_hex(10), -(-len(data) // size), len(data))
@@ -96,7 +94,6 @@ class Chunks:
                 yield from self.erase(head)
                 raise
             else:
-                yield from self.sweep_now_and_then()
                 return head
 
     def _write(self, stored: str, data: bytes, head: Head, size: int, ttl_ms: int | None) -> Operation[None]:
@@ -171,8 +168,7 @@ class Chunks:
 
         ``over`` is the entry that was written over, where that is known.
         """
-        with self._lock:
-            old = self._heads.pop(stored, None)
+        old = self._heads.pop(stored, None)
         if isinstance(over, Entry):
             old = Head.of(over)
         if head is not None:
@@ -182,19 +178,16 @@ class Chunks:
 
     def removed(self, stored: str, head: Head | None) -> Operation[None]:
         """Take that what had ``head`` was removed."""
-        with self._lock:
-            self._heads.pop(stored, None)
+        self._heads.pop(stored, None)
         if head is not None:
             yield from self.erase(head)
 
     def forget(self) -> None:
         """Take that everything was removed."""
-        with self._lock:
-            self._heads.clear()
+        self._heads.clear()
 
     def _remember(self, stored: str, head: Head) -> None:
-        with self._lock:
-            self._heads[stored] = head
-            self._heads.move_to_end(stored)
-            if len(self._heads) > _REMEMBERED:
-                self._heads.popitem(last=False)
+        # Without a lock, which a fork could leave locked. What is forgotten, even all of it, is found by a sweep.
+        if len(self._heads) >= _REMEMBERED:
+            self._heads.clear()
+        self._heads[stored] = head

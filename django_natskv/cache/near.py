@@ -64,13 +64,13 @@ class Near:
         if view is None:
             self._local()
             return UNKNOWN
-        entry = view.get(stored)
+        entry = view(stored)
         if entry is None:
             return ABSENT
         seen = self._seen.get(stored)
         if seen is None or seen.entry is not entry:
             seen = self._look(stored, entry)
-        cleared = view.get(self._of_bucket), view.get(self._of_prefix)
+        cleared = view(self._of_bucket), view(self._of_prefix)
         if cleared != _NEVER and _is_older(entry, cleared):
             return ABSENT
         return UNKNOWN if seen is None else seen.give(self._clock)

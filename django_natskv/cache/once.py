@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import ContextVar
@@ -37,6 +39,11 @@ class Flights:
     """The values that are being made in this process, by their names."""
 
     def __init__(self) -> None:
+        self.forked()
+        _all.add(self)
+
+    def forked(self) -> None:
+        """Take, in a forked child, that nothing is being made here: who made it stayed in the parent."""
         self._lock = threading.Lock()
         self._flights: dict[str, Flight] = {}
         self._waiting = 0  # callers
@@ -71,7 +78,7 @@ class Flights:
         finally:
             _chain.set(before)
             with self._lock:
-                del self._flights[name]
+                self._flights.pop(name, None)
             flight.done.set_result(None)
 
     def _join(self, name: str) -> tuple[Flight | None, bool]:
@@ -96,12 +103,18 @@ class Flights:
             for each in _chain.get():
                 each.waits.discard(flight)
 
-    def forked(self) -> None:
-        """Take, in a forked child, that nothing is being made here."""
-        self._lock = threading.Lock()
-        self._flights = {}
+
+def _forked() -> None:
+    global _graph  # noqa: PLW0603 - a lock cannot be opened for someone who is not there any more
+    _graph = threading.Lock()
+    _chain.set(())
+    for flights in list(_all):
+        flights.forked()
 
 
+_all: weakref.WeakSet[Flights] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 _graph = threading.Lock()  # over who waits for whom, in all stores
 
 

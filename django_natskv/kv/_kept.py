@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django_natskv.exceptions import CodecError
 from django_natskv.kv._core import Core
@@ -32,6 +33,12 @@ class SpecialEntry(Entry):
 
     size: int = 0  # of the encoded value, in bytes
     lives: timedelta | None = None  # from ``created``, by the server's clock
+
+
+Packed = tuple[str, Any, int, datetime]  # key, value, revision, created
+Kept = Entry | Packed
+"""How a mirror holds a key: an entry that can be handed out is only made of these four when it is asked for. Besides
+the time it saves, the garbage collector has nothing to do with a plain tuple of such values (ADR 0012)."""
 
 
 class Clock:
@@ -90,13 +97,30 @@ class Keeper:
             return entry
         return special(entry, len(stored.data), lives)
 
+    def keep(self, key: str, stored: Stored) -> Kept:
+        """Return what a mirror holds of ``key`` for a value; ``CodecError`` when it does not decode."""
+        value = self.core.decode(key, stored.data)
+        lives = self._ttl if not stored.headers else self._lifetime(stored)
+        headers = own_headers(stored.headers) if stored.headers else NO_HEADERS
+        if lives is None and isinstance(value, _IMMUTABLE) and not headers:
+            return (key, value, stored.revision, stored.created)
+        entry = Entry(self.core.name, key, value, stored.revision, stored.created, Operation.PUT, None, headers)
+        return entry if lives is None and isinstance(value, _IMMUTABLE) else special(entry, len(stored.data), lives)
+
+    def unpack(self, kept: Kept) -> Entry:
+        """Return the entry of what is held of a key."""
+        if isinstance(kept, Entry):
+            return kept
+        key, value, revision, created = kept
+        return Entry(self.core.name, key, value, revision, created, Operation.PUT)
+
     def hand_out(self, entry: Entry | None) -> Entry | None:
         """Return an entry of the reader's own, or None for one that has expired."""
         if not isinstance(entry, SpecialEntry):
             return entry
         return None if self.has_expired(entry) else plain(entry)
 
-    def has_expired(self, entry: Entry) -> bool:
+    def has_expired(self, entry: Kept) -> bool:
         """Tell whether the server has let go of ``entry`` by now."""
         if not isinstance(entry, SpecialEntry) or entry.lives is None:
             return False
@@ -161,14 +185,22 @@ def plain(entry: Entry) -> Entry:
     return Entry(entry.bucket, entry.key, value, entry.revision, entry.created, entry.operation, None, entry.headers)
 
 
-def weight(entry: Entry) -> int:
-    """Return the bytes that ``entry`` is counted with. The same for the same entry at all times."""
-    if isinstance(entry, SpecialEntry):
-        size = entry.size
-    elif isinstance(entry.value, str | bytes):
-        size = len(entry.value)
+def weight(kept: Kept) -> int:
+    """Return the bytes that a key is counted with. The same for the same entry at all times."""
+    if isinstance(kept, Entry):
+        key = kept.key
+        size = kept.size if isinstance(kept, SpecialEntry) else _size(kept.value)
+        if kept.headers:
+            size += sum(_HEADER + len(name) + len(text) for name, text in kept.headers.items())
     else:
-        size = _NUMBER
-    if entry.headers:
-        size += sum(_HEADER + len(name) + len(value) for name, value in entry.headers.items())
-    return OVERHEAD + len(entry.key) + size
+        key, size = kept[0], _size(kept[1])
+    return OVERHEAD + len(key) + size
+
+
+def _size(value: object) -> int:
+    return len(value) if isinstance(value, (str, bytes)) else _NUMBER
+
+
+def revision_of(kept: Kept) -> int:
+    """Return the revision of what is held of a key."""
+    return kept[2] if isinstance(kept, tuple) else kept.revision

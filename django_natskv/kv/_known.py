@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, KeysView
-from dataclasses import replace
 from datetime import datetime
 
 from django_natskv.kv._nats.messages import Stored
@@ -71,7 +70,7 @@ class Known:
     def _news_of(self, subject: str, revisions: list[Stored]) -> list[Stored]:
         newest = len(revisions) - 1
         if newest:  # the usual one revision is left as it is: copying costs more than all the rest
-            revisions = [replace(stored, delta=newest - position) for position, stored in enumerate(revisions)]
+            revisions = [stored._replace(delta=newest - position) for position, stored in enumerate(revisions)]
         mark = self._marks.get(subject)
         if mark is None:
             return revisions

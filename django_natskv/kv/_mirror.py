@@ -10,10 +10,11 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, KeysView, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django_natskv.exceptions import CodecError
-from django_natskv.kv._kept import OVERHEAD, Keeper, weight
+from django_natskv.kv._kept import OVERHEAD, Keeper, Kept, revision_of, weight
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.flow import Interrupted
 from django_natskv.kv._nats.messages import Stored
@@ -61,7 +62,7 @@ class Mirror:
         *,
         changed: Changed,
         report: Report,
-        swapped: Callable[[dict[str, Entry]], None],
+        swapped: Callable[[dict[str, Kept]], None],
     ) -> None:
         self._keeper = keeper
         self._bucket = bucket
@@ -71,7 +72,7 @@ class Mirror:
         self._report = report
         self._swapped = swapped
         self._writing = threading.Lock()  # between the loop, threads that write themselves and those that read all
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, Kept] = {}
         self.own: dict[str, Own] = {}
         self.undecodable: dict[str, int] = {}  # key -> revision
         self.filled = False
@@ -91,23 +92,42 @@ class Mirror:
         # a marker is noted before what it removes goes.
         own = self.own.get(key)
         other = self._others.get(key, 0) if own is not None else 0
-        entry = self.entries.get(key)
-        if own is not None and own.revision > max(other, entry.revision if entry is not None else 0):
-            entry = own.entry
-        return self._keeper.hand_out(entry)
+        kept = self.entries.get(key)
+        if own is not None and own.revision > max(other, revision_of(kept) if kept is not None else 0):
+            return self._keeper.hand_out(own.entry)
+        return self._keeper.hand_out(self._unpacked(key, kept) if isinstance(kept, tuple) else kept)
+
+    def peek(self, key: str) -> Entry | None:
+        """Return the entry of ``key`` as it is held, expired or not, and without writes of ours on their way."""
+        kept = self.entries.get(key)
+        return self._unpacked(key, kept) if isinstance(kept, tuple) else kept
+
+    def _unpacked(self, key: str, kept: Kept) -> Entry:
+        """Make the entry of a key, once: whoever reads it next finds it made."""
+        entry = self._keeper.unpack(kept)
+        with self._writing:
+            if self.entries.get(key) is kept:  # and nothing newer
+                self.entries[key] = entry
+        return entry
 
     def items(self) -> dict[str, Entry]:
         """Return all entries of one moment, by key."""
-        entries = self._shown()
-        found = {key: self._keeper.hand_out(entry) for key, entry in entries.items()}
+        keeper = self._keeper
+        found = {key: keeper.hand_out(keeper.unpack(kept)) for key, kept in self._shown().items()}
         return {key: entry for key, entry in found.items() if entry is not None}
+
+    def whole(self) -> Iterator[Entry]:
+        """Return all that is in the bucket, expired or not: entries that are not to be handed out."""
+        with self._writing:
+            entries = self.entries.copy()
+        return (self._keeper.unpack(kept) for kept in entries.values())
 
     def keys(self) -> list[str]:
         """Return the live keys of one moment."""
         entries = self._shown()
         return [key for key, entry in entries.items() if not self._keeper.has_expired(entry)]
 
-    def _shown(self) -> dict[str, Entry]:
+    def _shown(self) -> dict[str, Kept]:
         with self._writing:  # or the writes of ours would be of another moment than the rest
             entries = self.entries.copy()
             for key, write in self.own.items():
@@ -155,13 +175,22 @@ class Mirror:
         """Take that a new replay is to come."""
         self._following, self._opened = False, None
 
-    def arriving(self, stored: Stored) -> None:
-        """Take a revision of a replay, aside."""
-        if self._next is None or stored.delivery == 1:
-            self._next = _Replay()
-        self.lag = stored.pending
-        self._place(stored, self._next)
-        self._bound(self._next.bytes)
+    def begin(self) -> None:
+        """Take that a replay begins, from nothing."""
+        self._next = _Replay()
+
+    def arriving(self, news: Sequence[Stored]) -> None:
+        """Take revisions of a replay, aside."""
+        if self._next is None:
+            self.begin()
+        into = self._next
+        assert into is not None  # noqa: S101 - begun above
+        for stored in news:
+            self._place(stored, into)
+            if into.bytes > self._most:
+                break
+        self.lag = news[-1].pending if news else 0
+        self._bound(into.bytes)
 
     def subjects(self) -> KeysView[str]:
         """Return the subjects of all keys that are known, those of markers included."""
@@ -172,13 +201,14 @@ class Mirror:
         return self._revision_of(subject[len(self._keeper.core.prefix) :])
 
     def replace(self, replay: Sequence[Stored]) -> None:
-        """Swap in a whole new state, and tell what it changes."""
-        came, self._next = self._next, None
-        if came is None or came.count != len(replay):
-            came = _Replay()
-            for stored in replay:
-                self._place(stored, came)
-                self._bound(came.bytes)
+        """Take a whole new state at once."""
+        self.begin()
+        self.arriving(replay)
+        self.arrived()
+
+    def arrived(self) -> None:
+        """Swap in what arrived, and tell what it changes."""
+        came, self._next = self._next or _Replay(), None
         before, told = self.entries, self.filled
         with self._writing:
             self.entries, self._others = came.entries, came.others
@@ -205,7 +235,7 @@ class Mirror:
         self.lag = max(0, stored.pending)
         self._bound(self.bytes)
         if new is not old:
-            self._changed(key, old, new, stored.revision)
+            self._tell(key, old, new, stored.revision)
 
     def forget(self, gone: Stored) -> None:
         """Take that nothing is kept of a key any more."""
@@ -218,17 +248,17 @@ class Mirror:
                 self.bytes -= MARKER + len(key)
             self.undecodable.pop(key, None)
         if old is not None:
-            self._changed(key, old, None, gone.revision)
+            self._tell(key, old, None, gone.revision)
 
-    def restore(self, entries: dict[str, Entry]) -> bool:
+    def restore(self, entries: dict[str, Kept]) -> bool:
         """Take entries that are older than what the server has, to begin with; tell whether they fit and are wanted."""
-        size = sum(map(weight, entries.values()))
+        size = sum(weight(kept) for kept in entries.values())
         if self.filled or size > self._most:
             return False
         self.filled = True
         self.entries = entries
         self.bytes = size
-        self.revision = max((entry.revision for entry in entries.values()), default=0)
+        self.revision = max(map(revision_of, entries.values()), default=0)
         self._swapped(entries)
         return True
 
@@ -239,16 +269,26 @@ class Mirror:
         other = self._others.get(key)
         if other is not None:
             return other
-        entry = self.entries.get(key)
-        return None if entry is None else entry.revision
+        kept = self.entries.get(key)
+        return None if kept is None else revision_of(kept)
 
     def _place(self, stored: Stored, into: _Replay) -> None:
         """Put a revision where it belongs, over whatever is there of its key."""
         key = self._keeper.core.key(stored)
-        entry = self._decoded(key, stored, into) if stored.is_live and self._wanted(key) else None
+        is_live = not stored.headers or stored.is_live
+        kept = self._decoded(key, stored, into) if is_live and self._wanted(key) else None
+        into.revision = max(into.revision, stored.revision)
+        if kept is not None and key not in into.entries and key not in into.others and not into.undecodable:
+            # Nearly all of a first replay.
+            into.entries[key] = kept
+            into.bytes += weight(kept)
+            return
+        self._place_over(key, stored, kept, into)
+
+    def _place_over(self, key: str, stored: Stored, entry: Kept | None, into: _Replay) -> None:
         old = into.entries.get(key)
         known = into.others.get(key)
-        if entry is None or entry.revision != stored.revision:
+        if entry is None or revision_of(entry) != stored.revision:
             into.bytes += MARKER + len(key) if known is None else 0
             into.others[key] = stored.revision
         if entry is None:
@@ -257,17 +297,16 @@ class Mirror:
                 into.undecodable.pop(key, None)
         elif entry is not old:
             into.entries[key] = entry
-        into.bytes += (weight(entry) if entry is not None else 0) - (weight(old) if old is not None else 0)
-        if entry is not None and entry.revision == stored.revision and known is not None:
+        into.bytes += weight(entry) if entry is not None else 0
+        into.bytes -= weight(old) if old is not None else 0
+        if entry is not None and revision_of(entry) == stored.revision and known is not None:
             del into.others[key]
             into.bytes -= MARKER + len(key)
-        into.count += old is None and known is None
-        into.revision = max(into.revision, stored.revision)
 
-    def _decoded(self, key: str, stored: Stored, into: _Replay) -> Entry | None:
+    def _decoded(self, key: str, stored: Stored, into: _Replay) -> Kept | None:
         """Return the entry of a value, or the last good one of its key."""
         try:
-            entry = self._keeper.entry(key, stored)
+            kept = self._keeper.keep(key, stored)
         except CodecError as error:
             if self.undecodable.get(key) != stored.revision:
                 logger.error("%s The last good value, if any, stays in use.", error)  # noqa: TRY400 - told, not traced
@@ -276,7 +315,7 @@ class Mirror:
             return into.entries.get(key) or self.entries.get(key)
         if into.undecodable:
             into.undecodable.pop(key, None)
-        return entry
+        return kept
 
     def _bound(self, size: int) -> None:
         if size > self._most:
@@ -297,43 +336,51 @@ class Mirror:
         written_before = self._opened is not None and own.since < self._opened
         return not written_before and own.revision > (self._revision_of(key) or 0)
 
-    def _tell_difference(self, before: dict[str, Entry], after: dict[str, Entry]) -> None:
-        for position, (key, new) in enumerate(after.items(), 1):
+    def _tell(self, key: str, old: Kept | None, new: Kept | None, revision: int) -> None:
+        before = None if old is None else self._keeper.unpack(old)
+        after = None if new is None else self._keeper.unpack(new)
+        self._changed(key, before, after, revision)
+
+    def _tell_difference(self, before: dict[str, Kept], after: dict[str, Kept]) -> None:
+        for position, (key, new) in enumerate(after.copy().items(), 1):
             old = before.get(key)
-            if old is None or (old.revision, old.created) != (new.revision, new.created):
-                self._changed(key, old, new, new.revision)
+            if old is None or _mark(old) != _mark(new):
+                self._tell(key, old, new, revision_of(new))
             if not position % BREATH:
                 breathe()
         for key, old in before.items():
             if key not in after:
-                self._changed(key, old, None, self._others.get(key, old.revision))
+                self._tell(key, old, None, self._others.get(key, revision_of(old)))
+
+
+def _mark(kept: Kept) -> tuple[int, datetime]:
+    return kept[2:] if isinstance(kept, tuple) else (kept.revision, kept.created)
 
 
 class _Replay:
     """A state of the store, whole or in the making."""
 
-    __slots__ = ("bytes", "count", "entries", "others", "revision", "undecodable")
+    __slots__ = ("bytes", "entries", "others", "revision", "undecodable")
 
     def __init__(
         self,
-        entries: dict[str, Entry] | None = None,
+        entries: dict[str, Kept] | None = None,
         others: dict[str, int] | None = None,
         undecodable: dict[str, int] | None = None,
         size: int = 0,
         revision: int = 0,
     ) -> None:
-        self.entries: dict[str, Entry] = {} if entries is None else entries
+        self.entries: dict[str, Kept] = {} if entries is None else entries
         self.others: dict[str, int] = {} if others is None else others
         self.undecodable: dict[str, int] = {} if undecodable is None else undecodable
         self.bytes = size
         self.revision = revision
-        self.count = 0  # keys
 
 
 class _Subjects(KeysView[str]):
     """The subjects of all known keys, without making a list of them where only their number is asked."""
 
-    def __init__(self, prefix: str, entries: dict[str, Entry], others: dict[str, int]) -> None:
+    def __init__(self, prefix: str, entries: dict[str, Kept], others: dict[str, int]) -> None:
         self._prefix = prefix
         self._entries = entries
         self._others = others

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import KeysView, Mapping, Sequence
+from collections.abc import Callable, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from django_natskv.kv._feed import Feed, Source, State
-from django_natskv.kv._kept import Clock, Keeper, plain
+from django_natskv.kv._kept import Clock, Keeper, Kept, plain
 from django_natskv.kv._mirror import Mirror, Own, TooLarge
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.messages import Stored
@@ -34,7 +34,7 @@ SAVE = 5.0  # seconds from a change to the snapshot file
 class Inherited:
     """What a parent process held when this one was forked from it."""
 
-    entries: dict[str, Entry]
+    entries: dict[str, Kept]
     equal: float | None  # when it was last known to be equal, on the monotonic clock, which a machine's processes share
 
 
@@ -47,7 +47,7 @@ class MirrorCache(LocalCache["MirrorFeed"]):
     """
 
     def __init__(self, source: Source, max_bytes: int, snapshot: SnapshotFile | None) -> None:
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, Kept] = {}
         self._own: dict[str, Own] = {}
         self._inherited: Inherited | None = None
         self._snapshot = snapshot
@@ -79,17 +79,16 @@ class MirrorCache(LocalCache["MirrorFeed"]):
             entry = (await self._asettled(key)).mirror.look_up(key)
         return default if entry is None else entry.value
 
-    def view(self) -> Mapping[str, Entry] | None:
-        """Return what is held as it is: for who looks at one key often and keeps what it made of an entry.
+    def view(self) -> Callable[[str], Entry | None] | None:
+        """Return what gives the entry of a key as it is held: for who keeps what was made of it.
 
         None unless the copy is live, and while a write of this process has not come by its watch: use ``get()`` then.
-        The mapping and the entries are not the reader's own and must not be changed; those that have expired may
-        still be among them.
+        The entries are not the reader's own and must not be changed; those that have expired may still be among them.
         """
         feed = self._feed
         if feed is None or self._own or not feed.is_live():
             return None
-        return self._entries
+        return feed.mirror.peek
 
     def keys(self) -> list[str]:
         """Return the live keys, in no particular order."""
@@ -125,7 +124,7 @@ class MirrorCache(LocalCache["MirrorFeed"]):
             self._inherited = Inherited(feed.mirror.entries, feed.equal)
         super().forked()
 
-    def publish(self, feed: MirrorFeed, entries: dict[str, Entry], own: dict[str, Own]) -> None:
+    def publish(self, feed: MirrorFeed, entries: dict[str, Kept], own: dict[str, Own]) -> None:
         """Let readers see a new state of ``feed``, if that is still the one in use."""
         with self._starting:
             if self._feed is feed:
@@ -207,7 +206,27 @@ class MirrorFeed(Feed):
         except TooLarge as error:
             self.refuse(error)
             raise
-        super().replace(replay)
+        self._completed()
+
+    def begin(self) -> None:
+        """See Gatherer."""
+        self.mirror.begin()
+
+    def arriving(self, news: Sequence[Stored]) -> None:
+        """See Gatherer."""
+        try:
+            self.mirror.arriving(news)
+        except TooLarge as error:
+            self.refuse(error)
+            raise
+
+    def arrived(self) -> None:
+        """See Gatherer."""
+        self.mirror.arrived()
+        self._completed()
+
+    def _completed(self) -> None:
+        super().replace(())
         self._mark(FIRST_SAVE)
 
     def apply(self, stored: Stored) -> None:
@@ -227,13 +246,6 @@ class MirrorFeed(Feed):
         super().stale(error)
         self.mirror.lost()
 
-    def _arriving(self, stored: Stored) -> None:
-        try:
-            self.mirror.arriving(stored)
-        except TooLarge as error:
-            self.refuse(error)
-            raise
-
     def _looked(self, info: BucketInfo) -> None:
         self.mirror.looked(info, time.monotonic())
 
@@ -251,7 +263,7 @@ class MirrorFeed(Feed):
         if self.source.listener is not None:
             self.source.listener.connection_status("error", error)
 
-    def _swapped(self, entries: dict[str, Entry]) -> None:
+    def _swapped(self, entries: dict[str, Kept]) -> None:
         self._cache.publish(self, entries, self.mirror.own)
 
     # --- a run ---
@@ -266,7 +278,7 @@ class MirrorFeed(Feed):
             self,
             history=False,
             looked=self._looked,
-            arriving=self._arriving,
+            gatherer=self,
         )
 
     def _dropped(self) -> None:
@@ -285,8 +297,8 @@ class MirrorFeed(Feed):
             if found is not None and not self.mirror.filled:
                 self._serve(found.entries, time.monotonic() - self._age_of(found.taken))
 
-    def _serve(self, entries: dict[str, Entry], equal: float | None) -> None:
-        if self.mirror.restore(entries):
+    def _serve(self, entries: Mapping[str, Kept], equal: float | None) -> None:
+        if self.mirror.restore(dict(entries)):
             self._equal = equal
             self._serves_old = True
 
@@ -300,4 +312,4 @@ class MirrorFeed(Feed):
     def _save(self) -> None:
         # Only what is the bucket's state now: another process may have written what is newer than a stale copy.
         if self._snapshot is not None and self.state is State.LIVE:
-            self._snapshot.write(list(self.mirror.entries.values()), self._keeper, self.clock.now())
+            self._snapshot.write(self.mirror.whole(), self._keeper, self.clock.now())

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterable, KeysView, Sequence
+from collections.abc import Callable, Collection, Iterable, KeysView, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
@@ -29,10 +29,11 @@ logger = logging.getLogger("django_natskv.watch")
 T = TypeVar("T")
 
 AUDIT = 3.0  # seconds between two looks at the bucket's counters
+OVERDUE = 1.0  # seconds that a delivery is given that a look has found to be missing
 INACTIVE = 30  # seconds after which the server lets go of a consumer that nobody pulls from
 FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0  # seconds between two attempts, with jitter
 STEADY = 5.0  # seconds after which an attempt counts as a success, and the next failure as the first
-BREATH = 256  # revisions after which the interpreter lock is let go
+BREATH = 512  # revisions after which the interpreter lock is let go
 EXPIRY_GRACE = 0.5  # seconds that a server may be late with an expiry (F14)
 MANY = 4_096  # keys gone at once from which a replay costs less than to ask for each
 _AT_ONCE = 256  # requests sent side by side
@@ -69,6 +70,19 @@ class Sink(Protocol):
         """Take that nothing more will come: the session was stopped, or its connection closed."""
 
 
+class Gatherer(Protocol):
+    """A sink that takes a replay as it comes, so that no more of it is held than the sink holds. May raise Refused."""
+
+    def begin(self) -> None:
+        """Take that a replay begins, from nothing."""
+
+    def arriving(self, news: Sequence[Stored]) -> None:
+        """Take revisions of the replay, in order; not to be believed before it is complete."""
+
+    def arrived(self) -> None:
+        """Take that the replay is complete: what arrived is the whole bucket, in the place of ``Sink.replace``."""
+
+
 class Refused(Exception):  # noqa: N818 - not an error, but an answer
     """The sink cannot take what is there: the session ends."""
 
@@ -77,8 +91,7 @@ class Session:
     """Keeps a sink equal to a bucket, or to the part of it under ``patterns``, until it is stopped.
 
     ``opened`` is told, before each ``replace``, when the bucket that was found was made; ``looked`` each time what the
-    server says of it. ``arriving`` is told of each revision of a replay as it comes, the first of which is delivery 1;
-    it may raise ``Refused``, and so may the sink.
+    server says of it. ``gatherer`` takes replays as they come; it may raise ``Refused``, and so may the sink.
     """
 
     def __init__(  # noqa: PLR0913 - what it is made of, and who is told what
@@ -91,7 +104,7 @@ class Session:
         history: bool,
         opened: Callable[[datetime], None] | None = None,
         looked: Callable[[BucketInfo], None] | None = None,
-        arriving: Callable[[Stored], None] | None = None,
+        gatherer: Gatherer | None = None,
     ) -> None:
         self._core = core
         self._runner = runner
@@ -99,7 +112,7 @@ class Session:
         self._sink = sink
         self._opened = opened
         self._looked = looked
-        self._arriving = arriving
+        self._gatherer = gatherer
         self._flow: Flow | None = None
         self._history = history
         self._what = f"watching bucket {core.name!r}"
@@ -201,7 +214,7 @@ class Session:
             replay = await self._replay(info, flow, made.get("num_pending", 0))
             if self._opened is not None:
                 self._opened(info.created)
-            self._replace(replay)
+            self._replace(replay, self._gatherer)
             del replay  # it would be held as long as the watch goes on
             if self._reported:
                 self._reported.clear()
@@ -242,31 +255,47 @@ class Session:
     # --- the replay ---
 
     async def _replay(self, info: BucketInfo, flow: Flow, pending: int) -> list[Stored]:
-        """Return all that was in the bucket throughout, and what came meanwhile, in order."""
-        latest: dict[str, Stored] = {}
+        """Return all that was in the bucket throughout, and what came meanwhile, in order.
+
+        What a gatherer has taken is not held here as well, but for what has a time to live.
+        """
+        latest: dict[str, Stored | None] = {}
         revisions: list[Stored] = []
         awaited: set[str] | None = None
         count, due = 0, pending
+        moved = time.monotonic()
+        if self._gatherer is not None:
+            self._gatherer.begin()
         while pending or (awaited := await self._awaited(info, flow, latest, awaited)):
             # With nothing pending wait only a moment: a key may just be on its way to a new revision.
             news = await flow.next(HEARTBEAT if pending else _MOMENT)
-            for stored in news:
-                if self._arriving is not None:
-                    self._arriving(stored)
-                latest[stored.subject] = stored
+            for start in range(0, len(news), BREATH):
+                some = news[start : start + BREATH]
+                self._gather(some, latest)
                 if self._history:
-                    revisions.append(stored)
-                count += 1
-                if not count % BREATH:
+                    revisions.extend(some)
+                if (count + len(some)) // BREATH > count // BREATH:
                     breathe()
+                count += len(some)
+            moved = time.monotonic() if news else moved
             if not news and not pending and awaited:
-                awaited &= await self._there()  # what is not there any more will not come
+                awaited = await self._still_awaited(awaited, moved)
             # What was pending may have vanished meanwhile; and in a busy bucket something is always pending.
             pending = news[-1].pending if news and count < due else 0
-        return revisions if self._history else sorted(latest.values(), key=_by_revision)
+        if self._history:
+            return revisions
+        return sorted((stored for stored in latest.values() if stored is not None), key=_by_revision)
+
+    def _gather(self, news: Sequence[Stored], latest: dict[str, Stored | None]) -> None:
+        if self._gatherer is None:
+            latest.update((stored.subject, stored) for stored in news)
+            return
+        self._gatherer.arriving(news)
+        for stored in news:
+            latest[stored.subject] = stored if stored.headers and stored.time_to_live else None
 
     async def _awaited(
-        self, opened: BucketInfo, flow: Flow, latest: dict[str, Stored], awaited: set[str] | None
+        self, opened: BucketInfo, flow: Flow, latest: Collection[str], awaited: set[str] | None
     ) -> set[str]:
         """Return the keys that have yet to be delivered before the replay is over."""
         if awaited is None:
@@ -276,7 +305,21 @@ class Session:
                 # Asked after the newest revision of all was delivered: deliveries come in order, so nothing is left.
                 return set()
             awaited = await self._there()
-        return {subject for subject in awaited if subject not in latest}
+        return {subject for subject in awaited if subject not in latest} or await self._behind(flow)
+
+    async def _still_awaited(self, awaited: set[str], moved: float) -> set[str]:
+        """Return those that are there still: what is not will not come."""
+        if time.monotonic() - moved > AUDIT:
+            # From a replica that does not follow any more, yet sends heartbeats: perhaps another one has more.
+            message = f"{min(awaited)} is in the bucket and was not delivered."
+            raise Interrupted(message)
+        return awaited & await self._there()
+
+    async def _behind(self, flow: Flow) -> set[str]:
+        """Return the keys of what is newer than all deliveries: a replica that lags has all keys, but as they were."""
+        if flow.newest >= self._seen.last_revision:
+            return set()
+        return {stored.subject for stored in await self._present(self._filters) if stored.revision > flow.newest}
 
     async def _there(self) -> set[str]:
         """Return the subjects of all keys that are in the bucket now."""
@@ -295,23 +338,27 @@ class Session:
                 self._overdue = (0, 0)  # nothing is missed that was not asked for
                 await asyncio.sleep(_MOMENT)
             else:
-                self._take(await flow.next(self._patience(audit)))
+                self._take(await flow.next(self._patience(audit), self._take_at_once))
             await self._check_expiries()
             if not busy and time.monotonic() >= audit:
                 self._listed = 0
                 await self._audit(flow)
                 # Not by the time that it took: a server that hung for a second would not be looked at for long.
-                audit = time.monotonic() + max(AUDIT, self._listed * _PER_KEY) * spread.between(0.8, 1)
+                pause = max(min(AUDIT, OVERDUE) if self._overdue[1] else AUDIT, self._listed * _PER_KEY)
+                audit = time.monotonic() + pause * spread.between(0.8, 1)
 
     def _patience(self, audit: float) -> float:
         expiry = self._expiries.next()
         due = audit if expiry is None else min(audit, expiry)
         return max(0.0, due - time.monotonic())
 
-    def _replace(self, replay: Sequence[Stored]) -> None:
+    def _replace(self, replay: Sequence[Stored], gatherer: Gatherer | None = None) -> None:
         self._clean, self._overdue = (), (0, 0)
         self._expiries.clear()
-        self._sink.replace(replay)
+        if gatherer is None:
+            self._sink.replace(replay)
+        else:
+            gatherer.arrived()
         for stored in replay:
             self._remember_expiry(stored)
 
@@ -321,6 +368,11 @@ class Session:
             self._remember_expiry(stored)
             if not position % BREATH:
                 breathe()
+
+    def _take_at_once(self, news: list[Stored]) -> bool:
+        """Take what comes while nothing else is done; tell whether that may go on."""
+        self._take(news)
+        return not any(stored.headers for stored in news) and not self._sink.is_busy()
 
     def _remember_expiry(self, stored: Stored) -> None:
         """A value may lie beneath one that expires (F15): what has a time to live is read again after it."""

@@ -119,7 +119,9 @@ class _Teller:
         self._calling = threading.Lock()  # held while the handler is called
         self._own: asyncio.Runner | None = None  # for awaitables, where no event loop ran when the watch was begun
         self._refused: type[Exception] | None = None  # what was told already
-        self._queue: queue.SimpleQueue[Stored | Exception | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[Stored | Exception | None]] = queue.SimpleQueue()
+        self._gathered: list[Stored | Exception | None] = []  # for the queue, in this turn of the loop
+        self._put, self._taken = 0, 0  # each counted by one thread
         self._thread = threading.Thread(target=self._deliver, name=f"natskv-watch-{core.name}", daemon=True)
         self._thread.start()
 
@@ -148,28 +150,41 @@ class _Teller:
         if self._first and self._after is not None:
             revision, _ = self._after
             news = [stored for stored in news if stored.revision > revision]
-        for stored in news:
-            self._queue.put(stored)
+        self._pass_on(*news)
         if self._first:
             self._first = False
-            self._queue.put(None)
+            self._pass_on(None)
 
     def apply(self, stored: Stored) -> None:
         self._known.apply(stored)
-        self._queue.put(stored)
+        self._pass_on(stored)
 
     def forget(self, gone: Stored) -> None:
         if self._known.forget(gone.subject):
-            self._queue.put(gone)
+            self._pass_on(gone)
 
     def stale(self, error: Exception) -> None:
         """Tell of what somebody has to mend; what heals by itself shows in what is told afterwards."""
         if isinstance(error, PermissionsViolation | AuthInvalid) and self._refused is not type(error):
             self._refused = type(error)
-            self._queue.put(error)
+            self._pass_on(error)
 
     def is_busy(self) -> bool:
-        return self._queue.qsize() > QUEUED
+        return self._put - self._taken > QUEUED
+
+    def _pass_on(self, *items: Stored | Exception | None) -> None:
+        """Give the thread something to do at the end of this turn of the loop.
+
+        Woken before, it would wait for the interpreter lock until this thread, the loop's, has nothing more to do.
+        """
+        if not self._gathered:
+            asyncio.get_running_loop().call_soon(self._wake)
+        self._gathered.extend(items)
+
+    def _wake(self) -> None:
+        gathered, self._gathered = self._gathered, []
+        self._put += len(gathered)
+        self._queue.put(gathered)
 
     def ended(self) -> None:
         self._cease()
@@ -179,7 +194,7 @@ class _Teller:
     def _cease(self) -> None:
         self._stopped = True
         self.initialized.cancel()
-        self._queue.put(None)
+        self._queue.put([None])
 
     def stop(self) -> None:
         self._cease()
@@ -192,19 +207,23 @@ class _Teller:
     def _deliver(self) -> None:
         try:
             while True:
-                item = self._queue.get()
-                if self._stopped:
-                    return
-                if isinstance(item, Stored):
-                    self._hand_over(item)
-                elif item is not None:
-                    self._tell_error(item)
-                else:
-                    with contextlib.suppress(InvalidStateError):  # done at once with "updates", or cancelled
-                        self.initialized.set_result(None)
+                for item in self._queue.get():
+                    if self._stopped:
+                        return
+                    self._take(item)
+                    self._taken += 1
         finally:
             if self._own is not None:
                 self._own.close()
+
+    def _take(self, item: Stored | Exception | None) -> None:
+        if isinstance(item, Stored):
+            self._hand_over(item)
+        elif item is not None:
+            self._tell_error(item)
+        else:
+            with contextlib.suppress(InvalidStateError):  # done at once with "updates", or cancelled
+                self.initialized.set_result(None)
 
     def _hand_over(self, stored: Stored) -> None:
         if (self._hides_markers and not stored.is_live) or not self._wanted(self._core.key(stored)):

@@ -12,9 +12,9 @@ import pytest
 SEEDS = int(os.environ.get("NATSKV_CHAOS_SEEDS", "20"))
 FIRST = int(os.environ.get("NATSKV_CHAOS_FIRST", "1"))  # repeats one seed: NATSKV_CHAOS_FIRST=17 NATSKV_CHAOS_SEEDS=1
 
-_recoveries: dict[str, list[float]] = defaultdict(list)
+_recoveries: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
 
-Recovered = Callable[[str, float], None]
+Recovered = Callable[[str, dict[str, float]], None]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -26,19 +26,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def recovered() -> Recovered:
-    """Take how many seconds after the end of a fault a watch was up to date again."""
+    """Take how many seconds after the end of a fault who was up to date again: the last of all watches, for one."""
 
-    def take(fault: str, seconds: float) -> None:
-        _recoveries[fault].append(seconds)
+    def take(fault: str, seconds: dict[str, float]) -> None:
+        for who, each in seconds.items():
+            _recoveries[who][fault].append(each)
 
     return take
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if not _recoveries:
-        return
-    terminalreporter.section("time to recover, in seconds after the end of the fault")
-    everything = [seconds for each in _recoveries.values() for seconds in each]
-    for fault, times in [*sorted(_recoveries.items()), ("all", everything)]:
-        line = f"{fault:20} {len(times):5} times   median {statistics.median(times):6.2f}   worst {max(times):6.2f}"
-        terminalreporter.write_line(line)
+    for who, recoveries in _recoveries.items():
+        terminalreporter.section(f"time to recover of {who}, in seconds after the end of the fault")
+        everything = [seconds for each in recoveries.values() for seconds in each]
+        for fault, times in [*sorted(recoveries.items()), ("all", everything)]:
+            line = f"{fault:20} {len(times):5} times   median {statistics.median(times):6.2f}   worst {max(times):6.2f}"
+            terminalreporter.write_line(line)

@@ -1,8 +1,9 @@
-"""Under changes and faults that a seed chooses, what watches tell adds up to what is in the bucket, always."""
+"""Under changes and faults that a seed chooses, what watches tell and local caches hold is what is in the bucket."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import threading
 import time
@@ -15,7 +16,9 @@ from django_natskv import kv
 from django_natskv.exceptions import OperationalError
 from django_natskv.kv.names import matcher
 from tests.chaos.conftest import Recovered
+from tests.chaos.copies import FILTERED, OTHER_PROCESS, PROBE, Copies
 from tests.chaos.writers import Held, Writers
+from tests.fix_connections import Program
 from tests.fix_facade import ConnectKV
 from tests.fix_proxy import Proxy
 from tests.fix_servers import MakeServer, NatsCluster, NatsServer
@@ -24,8 +27,8 @@ from tests.fix_waiting import eventually
 FAULTS = 3  # a run
 TRAFFIC = 500  # changes after each
 SETTLED = 12.0  # seconds in which everything must be equal when the changes are over; expiries take their time
-FILTERED = ("a.>", "b.k1", "b.*", "probe")
-PROBE = "probe"
+ANOTHER_PROCESS = 5  # seeds of which one has a local cache in another process too
+WATCHES, CACHES = "watches", "local caches"
 
 
 class Fold:
@@ -52,7 +55,7 @@ class Fold:
 
 
 class Setting:
-    """A bucket with watches, the writers that change it, and the server or cluster that is to be broken."""
+    """A bucket with watches and local caches, its writers, and the server or cluster that is to be broken."""
 
     def __init__(
         self, servers: list[NatsServer], proxies: list[Proxy], control: Any, config: dict[str, Any], seed: int
@@ -66,6 +69,7 @@ class Setting:
         self.folds: dict[str, Fold] = {}
         self.watches: list[kv.Watch] = []
         self.bucket: Any = None
+        self.copies: Copies
 
     def ensure(self) -> None:
         """Make the bucket, if it is gone."""
@@ -81,18 +85,30 @@ class Setting:
         begun = asyncio.run_coroutine_threadsafe(bucket.awatch(fold.take_slowly), home)
         self.watches.append(begun.result(10))
 
-    def probe(self) -> float:
-        """Write something that every watch must tell, and return how long after that the last of them had."""
+    def probe(self) -> dict[str, float]:
+        """Write something that all must have, and return how long after that the last of them had."""
         token = f"probe-{self.random.random()}"
         # A fault lasts until the bucket can be written again: without a leader, for some seconds.
         eventually(lambda: self._done(lambda: self.bucket.put(PROBE, token)), 20, "a probe is written")
         begun = time.monotonic()
+        known: dict[str, float] = {}
 
         def everybody_knows() -> bool:
-            return all(fold.held.get(PROBE, ("", 0))[0] == token for fold in self.folds.values())
+            if WATCHES not in known and not self.behind(token):
+                known[WATCHES] = time.monotonic() - begun
+            if CACHES not in known and self.copies.knows(token):
+                known[CACHES] = time.monotonic() - begun
+            assert len(known) == len((WATCHES, CACHES)), (known, self.behind(token), self.copies.caches)
+            return True
 
-        eventually(everybody_knows, 20, f"every watch is told of {token}: {self.behind(token)}")
-        return time.monotonic() - begun
+        eventually(everybody_knows, 20, f"everybody knows of {token}")
+        self.copies.check_own_writes()
+        return known
+
+    def undone(self, name: str) -> contextlib.AbstractContextManager[None]:
+        """Return what to be in while a fault may undo what was acknowledged."""
+        undoes = name in ("kill", "make anew") or (name == "restart" and self.config["storage"] == "memory")
+        return self.copies.standing.undone() if undoes else contextlib.nullcontext()
 
     def behind(self, token: str) -> list[str]:
         return [name for name, fold in self.folds.items() if fold.held.get(PROBE, ("", 0))[0] != token]
@@ -180,7 +196,7 @@ class Setting:
     # --- the end ---
 
     def differences(self, writers: Writers) -> str:
-        """Return how what watches told differs from what is in the bucket; "" when it does not."""
+        """Return how what all know differs from what is in the bucket; "" when it does not."""
         held = writers.held()
         if held is None:
             return "the server does not answer"
@@ -190,16 +206,16 @@ class Setting:
             for key in sorted(fold.held.keys() | fold.part(held).keys())
             if fold.held.get(key) != fold.part(held).get(key)
         ]
-        return "; ".join(told)
+        return "; ".join(told + self.copies.differences(held))
 
     def settle(self, writers: Writers, timeout: float) -> None:
-        """Wait until what watches told is what is in the bucket."""
+        """Wait until what all know is what is in the bucket."""
 
         def equal() -> bool:
             assert not self.differences(writers), self.differences(writers)
             return True
 
-        eventually(equal, timeout, "what was told is what is there")
+        eventually(equal, timeout, "what is known is what is there")
 
 
 @pytest.fixture
@@ -219,22 +235,36 @@ def run(setting: Setting, writers: Writers, happenings: list[str], recovered: Re
     print("faults:", *chosen, "on", setting.config)
     setting.probe()
     for name in chosen:
-        setting.happenings(writers)[name]()
-        recovered(name, setting.probe())
+        with setting.undone(name):
+            setting.happenings(writers)[name]()
+            recovered(name, setting.probe())
         changes = writers.changes
         eventually(lambda: writers.changes > changes + TRAFFIC, 10, "the bucket is changed meanwhile")  # noqa: B023
+        assert not setting.copies.broken, setting.copies.broken
+    end(setting, writers, SETTLED)
+
+
+def end(setting: Setting, writers: Writers, timeout: float) -> None:
     writers.stop()
-    print(f"{writers.changes:,} changes;", {name: fold.entries for name, fold in setting.folds.items()})
-    setting.settle(writers, SETTLED)
+    setting.copies.quiet()
+    print(f"{writers.changes:,} changes, the last of them", writers.last())
+    print("told:", {name: fold.entries for name, fold in setting.folds.items()})
+    begun = time.monotonic()
+    setting.settle(writers, timeout)
+    setting.copies.stop()
+    print(f"settled in {time.monotonic() - begun:.1f} s; checked:", setting.copies.checks)
+    assert not setting.copies.broken, setting.copies.broken
+    setting.copies.close_other()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_what_a_watch_tells_is_what_is_in_the_bucket(
+def test_what_watches_tell_and_local_caches_hold_is_what_is_in_the_bucket(
     seed: int,
     make_server: MakeServer,
     make_proxy: Callable[[str], Proxy],
     connect_kv: ConnectKV,
+    program: Callable[..., Program],
     home: asyncio.AbstractEventLoop,
     bucket_name: str,
     *,
@@ -254,9 +284,13 @@ def test_what_a_watch_tells_is_what_is_in_the_bucket(
     control = connect_kv(server).kv()
     setting = Setting([server], [proxy], control, config, seed)
     setting.ensure()
-    bucket = connect_kv(proxy.url).kv().open_bucket(bucket_name)
+    connection = connect_kv(proxy.url)
+    bucket = connection.kv().open_bucket(bucket_name)
     setting.watch(bucket, "updates")  # adds up only from an empty bucket on
-    with Writers([server.url], bucket_name, seed) as writers:
+    setting.copies = Copies(connection, control, config, seed)
+    with Writers([server.url], bucket_name, seed) as writers, setting.copies:
+        if not seed % ANOTHER_PROCESS:
+            setting.copies.other = program(OTHER_PROCESS, {"default": {"SERVERS": proxy.url}}, BUCKET=bucket_name)
         setting.watch(bucket, "latest")
         setting.watch(bucket, "filtered", FILTERED)
         setting.watch(bucket, "history", deliver="history")
@@ -264,28 +298,37 @@ def test_what_a_watch_tells_is_what_is_in_the_bucket(
         run(setting, writers, list(setting.happenings(writers)), recovered)
         for watch in setting.watches:
             watch.stop()
+        setting.copies.close()
         eventually(lambda: not server.consumers(), 5, "no consumer is left behind")
     lines = [record for record in caplog.records if record.name == "django_natskv.watch"]
-    # For each fault and watch: a few kinds of trouble, and that it is over.
-    assert len(lines) <= FAULTS * len(setting.watches) * 6, [record.getMessage() for record in lines]
+    # For each fault and each that watches: a few kinds of trouble, and that it is over.
+    assert len(lines) <= FAULTS * (len(setting.watches) + len(setting.copies.caches)) * 6, [
+        record.getMessage() for record in lines
+    ]
     assert not [record for record in lines if record.levelname == "ERROR"]
 
 
 @pytest.mark.slow
 @pytest.mark.cluster
 @pytest.mark.timeout(180)
-def test_what_a_watch_tells_of_a_replicated_bucket_is_what_is_in_it(
+def test_what_watches_tell_and_local_caches_hold_of_a_replicated_bucket_is_what_is_in_it(
     seed: int,
     make_cluster: Callable[[], NatsCluster],
     connect_kv: ConnectKV,
+    program: Callable[..., Program],
     home: asyncio.AbstractEventLoop,
     bucket_name: str,
+    *,
     recovered: Recovered,
 ):
     cluster = make_cluster()
     config = {"bucket": bucket_name, "replicas": 3, "storage": "file"}
-    setting = Setting(cluster.servers, [], connect_kv(cluster.urls, request_timeout=3.0).kv(), config, seed)
+    control = connect_kv(cluster.urls, request_timeout=3.0).kv()
+    setting = Setting(cluster.servers, [], control, config, seed)
     setting.ensure()
+    connection = connect_kv(cluster.urls)
+    bucket = connection.kv().open_bucket(bucket_name)
+    setting.copies = Copies(connection, control, config, seed)
 
     def kill_the_leader() -> None:
         leader = eventually(lambda: cluster.leader(f"KV_{bucket_name}"), 15, "the bucket has a leader")
@@ -294,8 +337,9 @@ def test_what_a_watch_tells_of_a_replicated_bucket_is_what_is_in_it(
         time.sleep(setting.random.uniform(0, 1))
         leader.start(wait=False)
 
-    with Writers(cluster.urls, bucket_name, seed) as writers:
-        bucket = connect_kv(cluster.urls).kv().open_bucket(bucket_name)
+    with Writers(cluster.urls, bucket_name, seed) as writers, setting.copies:
+        if seed % 2:
+            setting.copies.other = program(OTHER_PROCESS, {"default": {"SERVERS": cluster.urls}}, BUCKET=bucket_name)
         setting.watch(bucket, "latest")
         setting.watch(bucket, "filtered", FILTERED)
         setting.watch_awaited(bucket, home)
@@ -307,5 +351,4 @@ def test_what_a_watch_tells_of_a_replicated_bucket_is_what_is_in_it(
         ):
             happen()
             recovered(name, setting.probe())
-        writers.stop()
-        setting.settle(writers, 2 * SETTLED)
+        end(setting, writers, 2 * SETTLED)

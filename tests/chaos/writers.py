@@ -71,6 +71,10 @@ class Writers:
         except (Error, TimeoutError):
             return None
 
+    def last(self) -> int:
+        """Return the newest revision."""
+        return int(self.ask(f"STREAM.INFO.KV_{self._bucket}")["state"]["last_seq"])
+
     def ask(self, verb: str, body: Any = None) -> dict[str, Any]:
         """Return what the server's API answers."""
         return self._call(self._ask(verb, body))
@@ -93,12 +97,15 @@ class Writers:
         return answer
 
     async def _write(self) -> None:
+        due = self._loop.time()
         while True:
             for _ in range(int(RATE * _STEP)):
                 with contextlib.suppress(Error):
                     await self._change()
                     self.changes += 1
-            await asyncio.sleep(_STEP)
+            # Not a sleep of one step each, or the rate would be what the machine leaves of it.
+            due = max(due + _STEP, self._loop.time() - 10 * _STEP)
+            await asyncio.sleep(due - self._loop.time())
 
     async def _change(self) -> None:
         key = self._random.choice(KEYS)

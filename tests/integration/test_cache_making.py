@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from django_natskv.cache import NatsKVCache
 from tests.fix_cache import PROGRAM
-from tests.fix_waiting import eventually
+from tests.fix_waiting import aeventually, eventually
 
 
 @pytest.fixture
@@ -74,8 +75,7 @@ async def test_tasks_wait_for_the_one_that_makes_it(plain):
         return {"made": True}
 
     tasks = [asyncio.create_task(plain.aget_or_set("k", make)) for _ in range(5)]
-    while plain._store.flights._waiting < 4:
-        await asyncio.sleep(0)
+    await aeventually(lambda: plain._store.flights._waiting == 4)
     may_go.set()
     assert await asyncio.gather(*tasks) == [{"made": True}] * 5
     assert calls == 1
@@ -104,8 +104,7 @@ def test_a_waiter_that_is_cancelled_leaves_the_others_waiting(plain):
         first = asyncio.create_task(plain.aget_or_set("k", make))
         second = asyncio.create_task(plain.aget_or_set("k", make))
         third = asyncio.create_task(plain.aget_or_set("k", make))
-        while plain._store.flights._waiting < 2:
-            await asyncio.sleep(0)
+        await aeventually(lambda: plain._store.flights._waiting == 2)
         second.cancel()
         await asyncio.wait([second])
         may_go.set()
@@ -169,3 +168,28 @@ print(json.dumps(cache.get_or_set("k", make, lock=True)), flush=True)
         each.tell()
     assert [each.read() for each in programs] == ["made"] * 3
     assert cache.get("calls") == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_that_is_forked_while_a_value_is_made_does_not_wait_for_it(natskv, program, bucket_name):
+    code = (
+        PROGRAM
+        + """
+begun, may_go = threading.Event(), threading.Event()
+def make():
+    begun.set()
+    may_go.wait()
+    return "parent"
+thread = threading.Thread(target=cache.get_or_set, args=("k", make))
+thread.start()
+begun.wait()
+child = os.fork()
+if not child:
+    os._exit(0 if cache.get_or_set("k", lambda: "child") == "child" else 1)
+status = os.waitpid(child, 0)[1]
+may_go.set()
+thread.join()
+print(json.dumps([status, cache.get("k")]), flush=True)
+"""
+    )
+    assert program(code, {"default": dict(natskv)}, TEST_BUCKET=bucket_name).read() == [0, "child"]

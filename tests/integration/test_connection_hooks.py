@@ -1,4 +1,4 @@
-"""The two hooks into nats-py: that it calls them, and that everything is right without them, only slower."""
+"""The hooks into nats-py: that it calls them, and that everything is right without them, only slower."""
 
 from __future__ import annotations
 
@@ -7,19 +7,22 @@ import contextlib
 import inspect
 import socket
 import threading
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 from nats.aio.client import Client as NatsClient
+from nats.protocol.parser import Parser
 
-from django_natskv.kv._nats.lean import LeanClient, Message
+from django_natskv.kv._nats.lean import LeanClient, LeanParser, Message
 from django_natskv.kv._nats.sink import Sink
 from tests.fix_connections import Connect
 from tests.fix_servers import NatsServer
 from tests.fix_waiting import aeventually, eventually
 
-HOOKS = ("_flush_pending", "_process_msg")
+HOOKS = ((LeanClient, NatsClient, "_flush_pending"), (LeanParser, Parser, "parse"))
+NAMES = [name for _, _, name in HOOKS]
 
 
 @contextlib.asynccontextmanager
@@ -32,32 +35,32 @@ async def connected(server: NatsServer) -> Any:
         await client.close()
 
 
-def count_calls(monkeypatch: pytest.MonkeyPatch, name: str) -> list[str]:
+def count_calls(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[str]:
     calls: list[str] = []
-    hook = getattr(LeanClient, name)
+    hook = getattr(owner, name)
 
-    async def counted(self: LeanClient, *given: Any, **options: Any) -> Any:
+    async def counted(self: Any, *given: Any, **options: Any) -> Any:
         calls.append(name)
         return await hook(self, *given, **options)
 
-    monkeypatch.setattr(LeanClient, name, counted)
+    monkeypatch.setattr(owner, name, counted)
     return calls
 
 
-@pytest.mark.parametrize("name", HOOKS)
-def test_nats_py_has_what_is_hooked_with_these_arguments(name: str) -> None:
-    own, theirs = getattr(LeanClient, name), getattr(NatsClient, name, None)
+@pytest.mark.parametrize(("ours", "base", "name"), HOOKS, ids=NAMES)
+def test_nats_py_has_what_is_hooked_with_these_arguments(ours: type, base: type, name: str) -> None:
+    own, theirs = getattr(ours, name), getattr(base, name, None)
     assert theirs is not None, f"nats-py has no {name} any more: requests are slower, see docs/adr/0011"
     assert inspect.iscoroutinefunction(theirs), f"nats-py's {name} is no coroutine any more"
     names = list(inspect.signature(theirs).parameters)
     assert names == list(inspect.signature(own).parameters), f"nats-py's {name} takes other arguments: {names}"
 
 
-@pytest.mark.parametrize("name", HOOKS)
+@pytest.mark.parametrize(("ours", "least", "name"), [(LeanClient, 10, NAMES[0]), (LeanParser, 1, NAMES[1])], ids=NAMES)
 async def test_nats_py_calls_what_is_hooked(
-    nats_server: NatsServer, bucket_name: str, monkeypatch: pytest.MonkeyPatch, name: str
+    nats_server: NatsServer, bucket_name: str, monkeypatch: pytest.MonkeyPatch, ours: type, least: int, name: str
 ) -> None:
-    calls = count_calls(monkeypatch, name)
+    calls = count_calls(monkeypatch, ours, name)
     got: list[Any] = []
     async with connected(nats_server) as client:
         await client.subscribe(bucket_name, future=Sink(got.append))
@@ -68,7 +71,7 @@ async def test_nats_py_calls_what_is_hooked(
             await client.publish(bucket_name, b"x")
         client.uncork()
         await aeventually(lambda: len(got) == 10)
-    assert len(calls) >= 10, f"nats-py no longer calls {name} for each message: requests are slower, see docs/adr/0011"
+    assert len(calls) >= least, f"nats-py no longer calls {name}: requests are slower, see docs/adr/0011"
 
 
 async def test_what_is_corked_waits_where_it_can_be_found_and_goes_out_in_one_write(
@@ -133,11 +136,38 @@ async def test_a_subscription_and_its_sink_can_be_found(nats_server: NatsServer,
         assert (got[0].subject, got[0].data, got[0].headers) == (bucket_name, b"data", {"Name": "value"})
 
 
-@pytest.fixture(params=[HOOKS, HOOKS[:1], HOOKS[1:]], ids=["neither", "no flushing", "no delivering"])
+async def test_what_sinks_take_is_taken_where_it_is_read(
+    nats_server: NatsServer, bucket_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``_transport._io_reader`` and the StreamReader's ``feed_data``, ``_waiter`` and ``_buffer`` are leaned on."""
+    got: list[Any] = []
+    async with connected(nats_server) as client:
+        await client.subscribe(bucket_name, future=Sink(got.append))
+        queued = await client.subscribe(f"{bucket_name}.queued")
+        await client.flush()
+        client.read_directly()
+        calls = count_calls(monkeypatch, LeanParser, "parse")
+        await client.publish(bucket_name, b"x" * 300_000)
+        await aeventually(lambda: got)
+        assert not calls, "messages still wake nats-py's read loop: watches are slower, see docs/adr/0012"
+        await client.publish(f"{bucket_name}.queued", b"queued")
+        await client.publish(bucket_name, b"after")
+        assert (await queued.next_msg(5)).data == b"queued"
+        await aeventually(lambda: len(got) == 2)
+        assert calls  # what is not for a sink goes nats-py's way
+
+
+DIRECT = (LeanClient, SimpleNamespace(read_directly=lambda _: None), "read_directly")
+
+
+@pytest.fixture(
+    params=[(*HOOKS, DIRECT), HOOKS[:1], HOOKS[1:], (DIRECT,)],
+    ids=["none", "no flushing", "no delivering", "no reading directly"],
+)
 def unhooked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """nats-py's own methods in the place of the hooks."""
-    for name in request.param:
-        monkeypatch.setattr(LeanClient, name, getattr(NatsClient, name))
+    for own, theirs, name in request.param:
+        monkeypatch.setattr(own, name, getattr(theirs, name))
 
 
 @pytest.mark.usefixtures("unhooked")

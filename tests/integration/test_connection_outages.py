@@ -480,7 +480,7 @@ def test_a_read_loop_that_broke_is_replaced_at_once(
         raise ZeroDivisionError
 
     def sabotage() -> None:
-        client.nats._process_msg = broken
+        client.nats._ps.take = broken
 
     on_loop(connection, sabotage)
     with Clock() as clock, pytest.raises(OperationTimedOut):

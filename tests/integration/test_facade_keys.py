@@ -107,8 +107,10 @@ def test_many_keys_over_several_deliveries(make_bucket):
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_a_hundred_thousand_keys(make_bucket, context):
-    bucket = make_bucket()
+def test_a_hundred_thousand_keys(connect_kv, face, bucket_name):
+    # A server that has other things to do takes its time to list so many.
+    context = face.wrap(connect_kv(request_timeout=15.0)).kv()
+    bucket = context.create_bucket({"bucket": bucket_name, "storage": "memory"})
     keys = [f"shop.{number % 100}.{number}" for number in range(100_000)]
     fill(bucket, keys)
     assert set(bucket.keys()) == set(keys)

@@ -11,6 +11,7 @@ import pytest
 from django_natskv import kv
 from django_natskv.kv import _session
 from django_natskv.kv._nats import flow
+from django_natskv.kv._nats.exchange import Exchange
 from django_natskv.kv.watch import _Teller
 from tests.chaos.writers import Overwriter
 from tests.fix_facade import ConnectKV
@@ -38,6 +39,7 @@ def lose(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], bool]], N
                 whole(self, message)
 
         monkeypatch.setattr(flow._Pull, "receive", receive)
+        monkeypatch.setattr(flow._Pull, "receive_all", Exchange.receive_all)  # one by one
 
     return lose
 

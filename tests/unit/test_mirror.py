@@ -116,11 +116,13 @@ def test_readers_see_a_new_state_before_its_changes_are_told():
 def test_what_arrives_in_a_replay_is_placed_aside():
     store = warm(stored("a", 1))
     store.mirror.lost()
-    store.mirror.arriving(stored("a", 5, b'"w"', delivery=1, pending=1))
+    store.mirror.begin()
+    store.mirror.arriving([stored("a", 5, b'"w"', delivery=1, pending=1)])
     assert store.value("a") == "v"
     assert store.mirror.lag == 1
-    store.mirror.arriving(stored("b", 6, delivery=2, pending=0))
-    store.mirror.replace([stored("a", 5, b'"w"'), stored("b", 6)])
+    store.mirror.arriving([stored("b", 6, delivery=2, pending=0)])
+    store.mirror.arrived()
+    assert store.mirror.keys() == ["a", "b"]
     assert store.value("a") == "w"
     assert store.mirror.lag == 0
 
@@ -128,14 +130,32 @@ def test_what_arrives_in_a_replay_is_placed_aside():
 def test_a_replay_that_broke_off_leaves_nothing():
     store = warm(stored("a", 1))
     store.mirror.lost()
-    store.mirror.arriving(stored("lost", 5, delivery=1))
+    store.mirror.begin()
+    store.mirror.arriving([stored("lost", 5, delivery=1)])
     store.mirror.lost()
-    store.mirror.arriving(stored("b", 6, delivery=1))
-    store.mirror.replace([stored("b", 6)])
+    store.mirror.begin()
+    store.mirror.arriving([stored("b", 6, delivery=1)])
+    store.mirror.arrived()
     assert store.mirror.keys() == ["b"]
-    store.mirror.arriving(stored("lost", 7, delivery=1))
+    store.mirror.begin()
+    store.mirror.arriving([stored("lost", 7, delivery=1)])
     store.mirror.replace([])
     assert store.mirror.keys() == []
+
+
+def test_an_entry_is_made_once_at_its_first_read_and_is_the_newest():
+    store = warm(stored("a", 1), stored("b", 2))
+    first = store.mirror.look_up("a")
+    assert first is not None
+    assert first is store.mirror.look_up("a")
+    assert (first.bucket, first.key, first.value, first.revision, first.created) == ("b", "a", "v", 1, T0)
+    assert (first.operation, first.delta) == ("put", None)
+    held = store.mirror.entries["b"]
+    store.mirror.apply(stored("b", 3, b'"newer"'))
+    store.mirror._unpacked("b", held)  # a read that was overtaken
+    assert store.value("b") == "newer"
+    assert store.mirror.items()["b"].value == "newer"
+    assert [entry.key for entry in store.mirror.whole()] == ["a", "b"]
 
 
 @pytest.mark.parametrize("key", ["a", "b"])
@@ -160,11 +180,11 @@ def test_keys_values_and_what_an_entry_takes_are_counted():
 
 def test_more_than_the_bound_is_refused_during_the_replay_and_afterwards():
     store = Store(most=1_000)
-    store.mirror.arriving(stored("a", 1, delivery=1))
-    store.mirror.arriving(stored("b", 2, delivery=2))
-    store.mirror.arriving(stored("c", 3, delivery=3))
+    store.mirror.arriving([stored("a", 1, delivery=1)])
+    store.mirror.arriving([stored("b", 2, delivery=2)])
+    store.mirror.arriving([stored("c", 3, delivery=3)])
     with pytest.raises(TooLarge, match=r"1,000 bytes.*MAX_BYTES"):
-        store.mirror.arriving(stored("d", 4, delivery=4))
+        store.mirror.arriving([stored("d", 4, delivery=4)])
     store = warm(stored("a", 1), stored("b", 2), most=1_000)
     with pytest.raises(TooLarge):
         store.mirror.apply(stored("c", 3, b'"' + b"x" * 900 + b'"'))

@@ -15,7 +15,7 @@ import contextlib
 import itertools
 import logging
 import secrets
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import Any
@@ -227,6 +227,12 @@ class Client:
     def deliver(self, exchange: Exchange, message: Any) -> None:
         """Give a reply to its exchange, and let go of it when that was the last."""
         exchange.receive(message)
+        if exchange.over:
+            self._in_flight.pop(exchange.token, None)
+
+    def deliver_all(self, exchange: Exchange, messages: Sequence[Any]) -> None:
+        """Give replies that came together to their exchange, and let go of it when the last was among them."""
+        exchange.receive_all(messages)
         if exchange.over:
             self._in_flight.pop(exchange.token, None)
 

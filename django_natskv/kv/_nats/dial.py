@@ -71,6 +71,7 @@ class Dialled:
         """Tell of asynchronous errors and of the end from now on. ``on_end`` may be called more than once."""
         self.on_error = on_error
         self.on_end = on_end
+        self.client.read_directly()
         reading = self.client._reading_task  # noqa: SLF001 - nats-py has no public way to ask
         if reading is None or reading.done():
             self.closed = True

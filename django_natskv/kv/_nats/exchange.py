@@ -84,6 +84,13 @@ class Exchange:
         if not self.many or status_of(message) is not None:
             self.finish()
 
+    def receive_all(self, messages: Sequence[Any]) -> None:
+        """Take replies that came together; what follows the last one is dropped."""
+        for message in messages:
+            if self.over:
+                return
+            self.receive(message)
+
     def finish(self, error: Exception | None = None) -> None:
         """End the exchange, once."""
         if not self.over:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django_natskv.exceptions import OperationalError
@@ -18,11 +19,14 @@ from django_natskv.kv._nats.messages import Stored, from_delivery, status_of
 BATCH = 1_000  # deliveries a pull asks for: bounded, so that a slow reader is never cut off (F23)
 HEARTBEAT = 0.5  # seconds; the server says so when it has nothing to say
 SILENCE = 2.5 * HEARTBEAT  # seconds without a word after which the consumer counts as dead
+FEW = 64  # deliveries that are taken at once; more of them are left to the one who waits, who lets others breathe
 EXPIRES = 30  # seconds that a pull stays open
 _NS = 1_000_000_000
 _AGAIN = ("404", "408")  # nothing there, or the pull's time is up: pull again
 
 _REQUEST = json.dumps({"batch": BATCH, "expires": EXPIRES * _NS, "idle_heartbeat": int(HEARTBEAT * _NS)}).encode()
+
+Take = Callable[[list[Stored]], bool]
 
 
 class Interrupted(OperationalError):  # noqa: N818 - never seen outside the session
@@ -39,49 +43,79 @@ class Flow:
         self._pull: _Pull | None = None
         self._arrived = asyncio.Event()
         self._messages: list[Any] = []
+        self._take: Take | None = None  # while somebody waits
+        self._failure: Exception | None = None
         self._expected = 1
         self._heard = 0.0
+        self._left = 0.0  # when next() last returned
+        self._away = 0.0  # seconds since something was heard in which nobody waited for more
+        self._arrival = 0.0  # of the oldest delivery that nobody has taken yet
         self.newest = 0  # the revision of the last delivery
         self.pending = 0  # what was to follow it
 
-    async def next(self, patience: float) -> list[Stored]:
+    async def next(self, patience: float, take: Take | None = None) -> list[Stored]:
         """Return what has arrived, at once, or wait for it up to ``patience`` seconds; [] when nothing came.
 
-        Raises ``Interrupted``.
+        While it waits ``take`` is called with a few deliveries as they come, which saves them two turns of the loop,
+        and tells whether the wait goes on. Raises ``Interrupted``, and what ``take`` raised.
         """
         loop = asyncio.get_running_loop()
+        if self._left:
+            # A loop that was kept busy, by a large replay for instance, has not listened, and what was said is unread.
+            self._away += loop.time() - self._left
         if self._pull is None:
-            self._heard = loop.time()
-            self._pull = _Pull(self._client, self._subject, self._inbox, self)
-            self._client.submit(self._pull)
+            self._ask()
+        assert self._pull is not None  # noqa: S101 - asked just now
         if not self._messages and not self._pull.over:
             self._arrived.clear()
             timer = loop.call_later(min(patience, SILENCE), self._arrived.set)
+            self._take = take
             try:
                 await self._arrived.wait()
             finally:
+                self._take = None
                 timer.cancel()
+            if self._failure is not None:
+                raise self._failure
         messages, self._messages = self._messages, []
         if self._pull.over:
             self._check(self._pull)
-            self._pull = None
-        elif loop.time() - self._heard > SILENCE:
+            self._ask()  # the server need not wait until these are taken
+        elif loop.time() - self._heard - self._away > SILENCE:
             message = "The server fell silent."
             raise Interrupted(message)
-        return [self._in_order(from_delivery(message)) for message in messages]
+        self._left = loop.time()
+        return self._in_order(messages)
 
     @property
     def heard(self) -> float:
-        """When the server gave its last sign of life, on the monotonic clock."""
-        return self._heard
+        """When the server gave the last sign of life that was looked after, on the monotonic clock.
 
-    def hear(self, message: Any | None) -> None:
-        """Take a delivery, or only a sign of life."""
-        self._heard = asyncio.get_running_loop().time()
-        if message is not None:
-            self._messages.append(message)
-            if not self._arrived.is_set():
-                self._arrived.set()
+        What has arrived and is not taken counts against it: whoever holds it up knows no more than before.
+        """
+        return self._arrival if self._messages else self._heard
+
+    def hear(self, messages: Sequence[Any]) -> None:
+        """Take deliveries, or with none of them only a sign of life."""
+        self._heard, self._away = asyncio.get_running_loop().time(), 0.0
+        if not messages:
+            return
+        if self._take is not None and len(messages) <= FEW and not self._arrived.is_set():
+            self._take_now(self._take, messages)
+            return
+        if not self._messages:
+            self._arrival = self._heard
+        self._messages.extend(messages)
+        self._arrived.set()
+
+    def _take_now(self, take: Take, messages: Sequence[Any]) -> None:
+        try:
+            goes_on = take(self._in_order(messages))
+        except Exception as error:  # noqa: BLE001 - for whoever waits in next()
+            self._failure = error
+            goes_on = False
+        if not goes_on:
+            self._arrived.set()
 
     def wake(self) -> None:
         """Let ``next`` see that the pull is over."""
@@ -93,6 +127,11 @@ class Flow:
             self._pull.abandon()
         self._inbox.close()
 
+    def _ask(self) -> None:
+        self._heard, self._away = asyncio.get_running_loop().time(), 0.0
+        self._pull = _Pull(self._client, self._subject, self._inbox, self)
+        self._client.submit(self._pull)
+
     def _check(self, pull: _Pull) -> None:
         if pull.error is not None:
             raise Interrupted(str(pull.error)) from pull.error
@@ -100,13 +139,17 @@ class Flow:
             reason = pull.description or "its consumer is not there any more"
             raise Interrupted(f"The server ended the flow: {reason} ({pull.status}).")
 
-    def _in_order(self, stored: Stored) -> Stored:
-        if stored.delivery != self._expected:
-            message = f"Delivery {self._expected} is missing: {stored.delivery} came instead."
-            raise Interrupted(message)
-        self._expected += 1
-        self.newest, self.pending = stored.revision, stored.pending
-        return stored
+    def _in_order(self, messages: Sequence[Any]) -> list[Stored]:
+        if not messages:
+            return []
+        news = [from_delivery(message) for message in messages]
+        for expected, stored in enumerate(news, self._expected):
+            if stored.delivery != expected:
+                message = f"Delivery {expected} is missing: {stored.delivery} came instead."
+                raise Interrupted(message)
+        self._expected += len(news)
+        self.newest, self.pending = news[-1].revision, news[-1].pending
+        return news
 
 
 class _Pull(Exchange):
@@ -125,15 +168,25 @@ class _Pull(Exchange):
         """Take a delivery, a heartbeat or the end of the pull."""
         status = status_of(message)
         if status is None:
-            self.flow.hear(message)
+            self.flow.hear((message,))
             self.count += 1
             if self.count >= BATCH:
                 self.finish()
         elif status == "100":
-            self.flow.hear(None)
+            self.flow.hear(())
         else:
             self.status = status
             self.description = message.headers.get("Description", "")
+            self.finish()
+
+    def receive_all(self, messages: Sequence[Any]) -> None:
+        """Take what came together: deliveries without headers, mostly, none of which is looked at one by one."""
+        if any(message.headers is not None for message in messages):
+            super().receive_all(messages)
+            return
+        self.flow.hear(messages)
+        self.count += len(messages)
+        if self.count >= BATCH:
             self.finish()
 
     def finish(self, error: Exception | None = None) -> None:

@@ -6,6 +6,7 @@ Owns one subscription each, renewed with the connection. Knows nothing of what i
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from django_natskv.kv._nats.sink import Sink, run_through
@@ -31,7 +32,7 @@ class Inbox:
         client = self._client
         if self._generation != client.generation:
             self._subject = client.new_inbox()
-            sink: Any = Sink(self._receive)
+            sink: Any = Sink(self._receive, self._receive_all)
             self._subscription = run_through(client.nats.subscribe(self._subject, future=sink))
             self._generation = client.generation
         return self._subject
@@ -48,6 +49,10 @@ class Inbox:
     def _receive(self, message: Any) -> None:
         if self._exchange is not None and not self._exchange.over:
             self._client.deliver(self._exchange, message)
+
+    def _receive_all(self, messages: Sequence[Any]) -> None:
+        if self._exchange is not None and not self._exchange.over:
+            self._client.deliver_all(self._exchange, messages)
 
     def _close(self) -> None:
         subscription, self._subscription = self._subscription, None

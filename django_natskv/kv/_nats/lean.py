@@ -1,36 +1,126 @@
 """A nats-py client with a shorter way in and out.
 
 Owns two hooks into nats-py that save time, and nothing else: a release of nats-py that no longer calls them is slower
-and just as right (ADR 0011). Knows nothing of requests.
+and just as right (ADR 0011, ADR 0012). Knows nothing of requests.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from nats.aio.client import Client as NatsClient
+from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
-from django_natskv.kv._nats.messages import parse_headers
+from django_natskv.kv._nats.messages import parse_delivered
+
+_LINE_END = b"\r\n"
+_SIZES = {"MSG": 1, "HMSG": 2}  # words at the end of a line that announces a message
+_ADDRESSES = (3, 4)  # words before them, without and with a reply address
+_make = tuple.__new__
 
 
-class Message:
+class Message(NamedTuple):
     """What arrived: as nats-py's own message, but for what nobody here reads."""
 
-    __slots__ = ("data", "headers", "reply", "subject")
+    subject: str
+    reply: str
+    data: bytes
+    headers: dict[str, str] | None
 
-    def __init__(self, subject: str, reply: str, data: bytes, headers: dict[str, str] | None) -> None:
-        self.subject = subject
-        self.reply = reply
-        self.data = data
-        self.headers = headers
+
+class LeanParser(Parser):
+    """Hands all messages of one read to their sinks at once; whatever else comes is left to nats-py, line by line."""
+
+    _wanted = 0  # bytes that have to be there before it is worth while to look again
+
+    async def parse(self, data: bytes = b"") -> None:
+        """Take what was read."""
+        if self.state != AWAITING_CONTROL_LINE:  # nats-py is in the middle of a message
+            await super().parse(data)
+            return
+        while data := self.take(data):
+            # Something else than a message, or a message for something else than a sink.
+            end = self._end_of_first(data)
+            await super().parse(data[:end])
+            data = data[end:]
+            if self.state != AWAITING_CONTROL_LINE:
+                await super().parse(data)
+                return
+
+    def take(self, data: bytes) -> bytes:
+        """Give what sinks can take to them; return the rest, which begins with something else. Waits for nothing."""
+        if self.buf:
+            self.buf.extend(data)
+            if len(self.buf) < self._wanted:
+                return b""  # more of a large value, which is not copied again until it is whole
+            data = bytes(self.buf)
+            self.buf.clear()
+        position = self._hand_over(data)
+        if self._wanted or data.find(_LINE_END, position) < 0:
+            self.buf.extend(data[position:])
+            return b""
+        return data[position:]
+
+    @staticmethod
+    def _end_of_first(data: bytes) -> int:
+        """Return where the first line ends, with the message that it announces."""
+        end = data.find(_LINE_END) + 2
+        line = data[:end]
+        if not line.startswith((b"MSG ", b"HMSG ")):
+            return end
+        size = line.split()[-1]
+        return min(len(data), end + int(size) + 2) if size.isdigit() else end
+
+    def _hand_over(self, data: bytes) -> int:
+        """Give the whole messages at the front of ``data`` to their sinks; return where something else begins."""
+        self._wanted = position = 0
+        find, size = data.find, len(data)
+        address = ""
+        sink: Any = None
+        together: list[Message] = []
+        while (end := find(_LINE_END, position)) >= 0:
+            # "replace": anybody may write under a key that is no text, and what raises here ends the read loop (F8).
+            words = data[position:end].decode("utf-8", "replace").split(" ")
+            sizes = _SIZES.get(words[0], 0)
+            addresses = len(words) - sizes
+            if not sizes or addresses not in _ADDRESSES:
+                break
+            reply = words[3] if addresses == _ADDRESSES[1] else ""
+            head = int(words[-2]) if sizes > 1 else 0
+            begin = end + 2
+            end = begin + int(words[-1])
+            if end + 2 > size:
+                self._wanted = end + 2 - position
+                break
+            if words[2] != address:
+                if together:
+                    sink.take(together)
+                    together = []
+                address = words[2]
+                sink = self._sink(address)
+            if sink is None:
+                break
+            headers = parse_delivered(data[begin : begin + head]) if head else None
+            together.append(_make(Message, (words[1], reply, data[begin + head : end], headers)))
+            position = end + 2
+        if together:
+            sink.take(together)
+        return position
+
+    def _sink(self, address: str) -> Any:
+        subscription = self.nc._subs.get(int(address))  # noqa: SLF001 - see ADR 0011
+        return getattr(subscription, "_future", None)
 
 
 class LeanClient(NatsClient):
     """Writes at the end of a turn of the loop instead of by a task, and hands messages to sinks directly."""
 
     corked = False  # while True, what is published waits for ``uncork``, to go out in one write
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ps = LeanParser(self)
 
     def uncork(self) -> None:
         """Write what was published since ``corked`` was set."""
@@ -42,17 +132,24 @@ class LeanClient(NatsClient):
             with contextlib.suppress(OSError, RuntimeError, AttributeError):
                 self._transport.writelines(pending)
 
+    def read_directly(self) -> None:
+        """From now on take messages for sinks as they are read, without waking nats-py's read loop for them."""
+        reader: Any = getattr(self._transport, "_io_reader", None)
+        parser = self._ps
+        if not (isinstance(parser, LeanParser) and hasattr(reader, "_waiter") and hasattr(reader, "_buffer")):
+            return
+        feed = reader.feed_data
+
+        def feed_data(data: bytes) -> None:
+            # Only while the read loop waits for more: what it has yet to take comes first.
+            if reader._waiter is not None and not reader._buffer and parser.state == AWAITING_CONTROL_LINE:  # noqa: SLF001
+                data = parser.take(data)
+            if data:
+                feed(data)
+
+        reader.feed_data = feed_data
+
     async def _flush_pending(self, force_flush: bool = False) -> Any:
         if not self.corked or force_flush:
             return await super()._flush_pending(force_flush)
         return None
-
-    async def _process_msg(self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
-        subscription = self._subs.get(sid)
-        sink: asyncio.Future[Any] | None = getattr(subscription, "_future", None)
-        if sink is None:
-            await super()._process_msg(sid, subject, reply, data, headers)
-        else:
-            # "replace": anybody may write under a key that is no text, and what raises here ends the read loop (F8).
-            name = subject.decode("utf-8", "replace")
-            sink.set_result(Message(name, reply.decode("utf-8", "replace"), data, parse_headers(headers)))

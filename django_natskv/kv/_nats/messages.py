@@ -9,10 +9,9 @@ import binascii
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from django_natskv.kv.changes import OPERATION
 from django_natskv.kv.entries import NO_HEADERS, Operation
@@ -25,19 +24,24 @@ _PART = re.compile(r"([0-9.]+)(h|ms|m|s|us|µs|ns)")
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?(?:h|ms|m|s|us|µs|ns))+")
 _NO_HEADERS: dict[str, str] = {}
 _NOT_OWN = ("Nats-", "KV-")
+_ONLY_ID = f"NATS/1.0\r\n{MESSAGE_ID}: ".encode()
+_make = tuple.__new__
 
 
 class Reply(Protocol):
     """A message from the server, as the verbs see it."""
 
-    data: bytes
-    headers: dict[str, str] | None
-    reply: str
-    subject: str
+    @property
+    def data(self) -> bytes: ...
+    @property
+    def headers(self) -> dict[str, str] | None: ...
+    @property
+    def reply(self) -> str: ...
+    @property
+    def subject(self) -> str: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):  # made for each key of a replay: three times as fast as a frozen dataclass
     """One revision as bytes. ``pending`` counts what follows it in a delivery, and is -1 for a read."""
 
     subject: str
@@ -64,6 +68,8 @@ class Stored:
     def operation(self) -> Operation:
         """What the revision did; the server's own markers, of an expiry for instance, read as a purge."""
         headers = self.headers
+        if not headers:
+            return Operation.PUT
         if OPERATION in headers:
             return _OPERATIONS.get(headers[OPERATION], Operation.PUT)
         return Operation.PURGE if MARKER_REASON in headers else Operation.PUT
@@ -95,9 +101,10 @@ def from_leader(message: dict[str, Any]) -> Stored:
 def from_delivery(message: Reply) -> Stored:
     """Return the revision that a consumer delivered, with what its reply address says of it."""
     revision, delivery, nanoseconds, pending = parse_metadata(message.reply)
-    seconds, rest = divmod(nanoseconds, 1_000_000_000)
-    created = datetime.fromtimestamp(seconds, UTC).replace(microsecond=rest // 1000)
-    return Stored(message.subject, revision, created, message.headers or _NO_HEADERS, message.data, pending, delivery)
+    # Exact: a float of today's seconds tells an eighth of a microsecond, and what is left is rounded to a whole one.
+    created = datetime.fromtimestamp(nanoseconds // 1_000 / 1e6, UTC)
+    headers = message.headers or _NO_HEADERS
+    return _make(Stored, (message.subject, revision, created, headers, message.data, pending, delivery, 0))
 
 
 def parse_metadata(reply: str) -> tuple[int, int, int, int]:
@@ -131,6 +138,13 @@ def status_of(message: Reply) -> str | None:
     if headers is None or "Nats-Sequence" in headers or message.reply.startswith("$JS.ACK."):
         return None  # a direct read, or a delivery: in a cluster a status may come with a reply address too
     return headers.get("Status")
+
+
+def parse_delivered(block: bytes) -> dict[str, str] | None:
+    """Return the headers of what a sink is given, or None where there is only the id of a write, which few look at."""
+    if block.startswith(_ONLY_ID) and block.find(b"\r\n", len(_ONLY_ID)) == len(block) - 4:
+        return None
+    return parse_headers(block)
 
 
 def parse_headers(block: bytes) -> dict[str, str] | None:

@@ -6,7 +6,7 @@ Owns these two shortcuts. Knows nothing of what the messages are.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from django_natskv.exceptions import NotConnected
@@ -17,10 +17,13 @@ logger = logging.getLogger("django_natskv.connection")
 class Sink:
     """What nats-py takes for a future: called inline with each message, no queue and no task (F8: never raises)."""
 
-    __slots__ = ("_receive",)
+    __slots__ = ("_receive", "_receive_all")
 
-    def __init__(self, receive: Callable[[Any], None]) -> None:
+    def __init__(
+        self, receive: Callable[[Any], None], receive_all: Callable[[Sequence[Any]], None] | None = None
+    ) -> None:
         self._receive = receive
+        self._receive_all = receive_all
 
     def cancelled(self) -> bool:
         """Tell nats-py to go on."""
@@ -33,6 +36,17 @@ class Sink:
         except Exception:
             # An exception here would end nats-py's read loop without a sign.
             logger.exception("A reply could not be handled")
+
+    def take(self, messages: Sequence[Any]) -> None:
+        """Take messages that arrived together."""
+        if self._receive_all is None:
+            for message in messages:
+                self.set_result(message)
+            return
+        try:
+            self._receive_all(messages)
+        except Exception:
+            logger.exception("Replies could not be handled")
 
 
 def run_through(coroutine: Coroutine[Any, Any, Any]) -> Any:

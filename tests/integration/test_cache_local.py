@@ -1,0 +1,162 @@
+"""LOCAL_CACHE: reads from a copy in the process, which hears of the writes of others within milliseconds."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Any
+
+import pytest
+
+from django_natskv.cache import NatsKVCache
+from django_natskv.connections import connections
+from django_natskv.kv import Bucket
+from tests.fix_waiting import eventually
+
+
+def live(cache: NatsKVCache) -> NatsKVCache:
+    """Wait until the copy of ``cache`` is live, and return it."""
+    cache.get("warm-up")
+    near = cache._store.near
+    assert near is not None
+
+    def is_live() -> bool:
+        cache.get("warm-up")
+        return near._copy is not None and near._copy.is_live
+
+    eventually(is_live, 10)
+    return cache
+
+
+@pytest.fixture(params=["mirror", "invalidate"])
+def cache(request: pytest.FixtureRequest, natskv: Any, bucket_name: str) -> NatsKVCache:
+    return live(NatsKVCache(bucket_name, {"KEY_PREFIX": "shop", "OPTIONS": {"LOCAL_CACHE": request.param}}))
+
+
+@pytest.fixture
+def other(natskv: Any, bucket_name: str) -> NatsKVCache:
+    """The same cache in a process without a copy."""
+    return NatsKVCache(bucket_name, {"KEY_PREFIX": "shop"})
+
+
+@pytest.fixture
+def gets(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note the keys that are read from the bucket."""
+    read: list[str] = []
+    get = Bucket.get
+
+    def noting(bucket: Bucket, key: str, **options: Any) -> Any:
+        read.append(key)
+        return get(bucket, key, **options)
+
+    monkeypatch.setattr(Bucket, "get", noting)
+    return read
+
+
+def test_what_is_held_is_not_read_again(cache, other, gets):
+    other.set("k", [1])
+    eventually(lambda: cache.get("k") == [1])
+    gets.clear()
+    assert [cache.get("k") for _ in range(20)] == [[1]] * 20
+    assert asyncio.run(cache.aget("k")) == [1]
+    assert gets == []
+
+
+def test_each_get_is_a_copy_of_the_readers_own(cache):
+    cache.set("k", {"a": [1]})
+    first = cache.get("k")
+    first["a"].append(2)
+    assert cache.get("k") == {"a": [1]}
+    eventually(lambda: cache._store.near is not None and "shop.1.k" in cache._store.near._seen)
+    cache.get("k")["a"].clear()
+    assert cache.get("k") == {"a": [1]}
+    assert asyncio.run(cache.aget("k")) == {"a": [1]}
+
+
+def test_a_write_of_this_process_is_read_at_once(cache):
+    for number in range(200):
+        cache.set("k", number)
+        assert cache.get("k") == number
+    cache.delete("k")
+    assert cache.get("k") is None
+    assert cache.get_many(["k"]) == {}
+
+
+def test_writes_of_others_are_heard_of(cache, other):
+    other.set("k", 1)
+    eventually(lambda: cache.get("k") == 1)
+    other.incr("k")
+    eventually(lambda: cache.get("k") == 2)
+    other.delete("k")
+    eventually(lambda: cache.get("k") is None)
+
+
+def test_a_clear_is_heard_of_though_an_erase_says_nothing(cache, other):
+    other.set("k", 1)
+    eventually(lambda: cache.get("k") == 1)
+    other.clear()
+    # Far sooner than the audit of a local cache, which comes by after seconds.
+    eventually(lambda: cache.get("k") is None, 1.0)
+    cache.set("k", 2)
+    assert cache.get("k") == 2
+    NatsKVCache(cache._location, {}).clear()  # of the whole bucket
+    eventually(lambda: cache.get("k") is None, 1.0)
+
+
+def test_its_own_clear_counts_at_once(cache):
+    cache.set("k", 1)
+    assert cache.get("k") == 1
+    cache.clear()
+    assert cache.get("k") is None
+    assert cache.get_many(["k"]) == {}
+
+
+def test_what_expires_is_gone_in_time(cache, other):
+    other.set("k", "text", 0.5)
+    eventually(lambda: cache.get("k") == "text")
+    eventually(lambda: not other.has_key("k"))
+    assert cache.get("k") is None
+    assert cache.get_many(["k"]) == {}
+
+
+def test_large_values_are_read_too(cache, other):
+    value = os.urandom(2 * 2**20)
+    other.set("k", value)
+    eventually(lambda: cache.get("k") == value)
+    assert cache.get_many(["k"]) == {"k": value}
+
+
+def test_a_planted_value_is_a_miss(cache, other):
+    other.set("k", [1])
+    bucket = connections["default"].kv().open_bucket(cache._place.name, codec="bytes")
+    form = dict(bucket.get_many(["shop.1.k"])["shop.1.k"].headers)
+    bucket.put("shop.1.k", b"\0" * 40, headers=form)
+    eventually(lambda: cache.get("k", "default") == "default")
+    assert cache.unreadable
+
+
+def test_a_copy_that_is_cut_off_is_not_believed(make_server, make_proxy, settings):
+    server = make_server()
+    proxy = make_proxy(server.url)
+    settings.NATSKV = {"default": {"SERVERS": [proxy.url], "REQUEST_TIMEOUT": 0.5}}
+    options = {"LOCAL_CACHE": "mirror", "ON_ERROR": "miss"}
+    cache = live(NatsKVCache("cache", {"OPTIONS": options}))
+    cache.set("k", 1)
+    eventually(lambda: cache.get("k") == 1)
+    proxy.refuse()
+    proxy.cut()
+    eventually(lambda: cache.get("k", "default") == "default")
+    proxy.accept()
+    eventually(lambda: cache.get("k") == 1, 15)
+
+
+def test_a_copy_that_would_be_too_large_is_done_without(natskv, bucket_name):
+    options = {"LOCAL_CACHE": "mirror", "LOCAL_CACHE_MAX_BYTES": 1_000}
+    cache = NatsKVCache(bucket_name, {"OPTIONS": options})
+    cache.set_many({f"k{number}": "x" * 100 for number in range(50)})
+    for _ in range(3):
+        assert cache.get("k7") == "x" * 100
+    near = cache._store.near
+    assert near is not None
+    eventually(lambda: near._copy.status().state == "stopped")
+    assert cache.get("k7") == "x" * 100

@@ -1,0 +1,139 @@
+"""A copy that lacks what was written is not called live for longer than it may be, whatever holds it up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from django_natskv.kv import _session
+from django_natskv.kv._nats import flow
+from django_natskv.kv._nats.exchange import Exchange
+from django_natskv.kv._nats.messages import from_delivery
+from tests.fix_local import equal, feed, live
+from tests.fix_waiting import eventually
+
+
+@pytest.fixture
+def bucket(connect_kv, bucket_name):
+    return connect_kv().kv().create_bucket({"bucket": bucket_name, "storage": "memory", "history": 2})
+
+
+@pytest.mark.parametrize("mode", ["mirror", "invalidate"])
+def test_while_a_look_at_the_bucket_is_held_up_a_copy_is_live_for_three_seconds_at_most(
+    bucket, connect_kv, monkeypatch, mode
+):
+    """A leader may hang, and answer no look at the bucket, while another server goes on delivering."""
+    cache = live(connect_kv().local_cache(bucket.name, mode=mode))
+    whole = _session.Session._look
+    held_up: list[asyncio.Future[None]] = []
+
+    async def look(self):
+        held_up.append(asyncio.get_running_loop().create_future())
+        await held_up[-1]
+        return await whole(self)
+
+    monkeypatch.setattr(_session.Session, "_look", look)
+    eventually(lambda: held_up)
+    bucket.put("a", 1)
+    eventually(lambda: cache.status().state == "stale", 4.5)
+    assert (cache.status().age or 0) > 2
+    monkeypatch.undo()
+    for each in held_up:
+        each.get_loop().call_soon_threadsafe(each.set_result, None)
+    live(cache, 5)
+    assert cache.value("a") == 1
+
+
+def test_a_replay_from_a_server_that_lags_behind_is_not_complete(bucket, connect_kv, monkeypatch):
+    """All keys are there, but one of them is not yet what it was when the copy was begun."""
+    for key, value in (("a", "old"), ("b", 1), ("a", "new")):
+        bucket.put(key, value)
+    late: list[tuple[Any, Any]] = []
+    caught_up: list[bool] = []
+    consumer, received, presents = _session.Session._consumer, flow._Pull.receive, []
+    parse, present = from_delivery, _session.Session._present
+
+    def receive(self, message):
+        if message.data == b'"new"' and not caught_up:
+            late.append((self, message))
+        else:
+            received(self, message)
+
+    async def count(self, subjects):
+        presents.append(subjects)
+        return await present(self, subjects)
+
+    monkeypatch.setattr(
+        _session.Session, "_consumer", lambda *arguments: {**consumer(*arguments), "deliver_policy": "all"}
+    )
+    monkeypatch.setattr(flow._Pull, "receive", receive)
+    monkeypatch.setattr(flow._Pull, "receive_all", Exchange.receive_all)  # one by one
+    monkeypatch.setattr("django_natskv.kv._nats.flow.from_delivery", lambda message: parse(message)._replace(pending=0))
+    monkeypatch.setattr(_session.Session, "_present", count)
+    connection = connect_kv()
+    cache = connection.local_cache(bucket.name)
+    cache.start()
+    eventually(lambda: len(presents) > 2 or cache.status().state == "live")
+    assert cache.status().state == "warming", cache.items()
+    caught_up.append(True)
+    pull, message = late[0]
+    connection._watching.driver.post(lambda: received(pull, message))
+    live(cache)
+    assert cache.value("a") == "new"
+    equal(cache, bucket)
+
+
+def test_a_replay_that_a_server_never_completes_is_begun_anew(bucket, connect_kv, monkeypatch, caplog):
+    for number, key in enumerate(("a", "b", "a"), 1):
+        bucket.put(key, number)
+    flows = []
+    parse, received, consumer = from_delivery, flow._Pull.receive, _session.Session._consumer
+
+    def receive(self, message):
+        if self.flow not in flows:
+            flows.append(self.flow)
+        if self.flow is not flows[0] or message.data != b"3":
+            received(self, message)
+
+    monkeypatch.setattr(_session, "AUDIT", 0.5)
+    monkeypatch.setattr(
+        _session.Session, "_consumer", lambda *arguments: {**consumer(*arguments), "deliver_policy": "all"}
+    )
+    monkeypatch.setattr(flow._Pull, "receive", receive)
+    monkeypatch.setattr(flow._Pull, "receive_all", Exchange.receive_all)  # one by one
+    monkeypatch.setattr("django_natskv.kv._nats.flow.from_delivery", lambda message: parse(message)._replace(pending=0))
+    cache = live(connect_kv().local_cache(bucket.name))
+    assert len(flows) == 2
+    assert "was not delivered" in caplog.text
+    assert cache.value("a") == 3
+
+
+def test_what_a_replica_does_not_deliver_while_it_sends_heartbeats_is_missed_within_a_second_of_a_look(
+    bucket, connect_kv, monkeypatch
+):
+    cache = live(connect_kv().local_cache(bucket.name))
+    session = feed(cache)._session
+    received, follow = flow._Pull.receive, _session.Session._check_progress
+    found: list[bool] = []
+    looked: list[float] = []
+
+    def receive(self, message):
+        if not (self.flow is session._flow and not found and message.data):
+            received(self, message)
+
+    async def check(self, *arguments):
+        if self is session:
+            looked.append(time.monotonic())
+        await follow(self, *arguments)
+
+    monkeypatch.setattr(flow._Pull, "receive", receive)
+    monkeypatch.setattr(flow._Pull, "receive_all", Exchange.receive_all)  # one by one
+    monkeypatch.setattr(_session.Session, "_check_progress", check)
+    bucket.put("a", 1)
+    eventually(lambda: len(looked) > 1, 8)
+    found.append(True)
+    assert looked[1] - looked[0] < 2
+    equal(cache, bucket)

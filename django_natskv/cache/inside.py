@@ -73,7 +73,7 @@ class Inside(BaseCache):
         yield from self._place.opened()
         missing = []
         for stored, key in wanted.items():
-            held = near.look_up(stored) if near.holds_all else UNKNOWN
+            held = near.look_up(stored)
             if held is UNKNOWN:
                 missing.append(stored)
             elif held is not ABSENT:
@@ -81,12 +81,9 @@ class Inside(BaseCache):
         return missing
 
     def _held_here(self, stored: str) -> Any:
-        """Return the value that this process holds itself, if it holds all: else ``UNKNOWN``."""
+        """Return the value that this process holds itself, if it does: else ``UNKNOWN``."""
         near = self._store.near
-        if near is None or not near.holds_all:
-            self._held = _unknown
-        else:
-            self._held = near.look_up
+        self._held = _unknown if near is None else near.look_up
         return self._held(stored)
 
     def _set(self, key: Any, stored: str, value: Any, seconds: float | None) -> Operation[None]:

@@ -24,7 +24,7 @@ SINGLE: dict[str, set[str]] = {
     "Bucket": set(),
     "KVContext": set(),
     "MirrorCache": LOCAL | {"publish", "view"},
-    "InvalidatingCache": LOCAL,
+    "InvalidatingCache": LOCAL | {"peek"},
     # Iterators have an asynchronous twin that is no coroutine; a lock has two faces itself.
     "NatsKVCache": {"aiter_keys", "iter_keys", "lock"},
 }

@@ -34,6 +34,7 @@ logger = logging.getLogger("django_natskv.cache")
 MISSING: Any = object()
 WHATEVER: Any = object()  # may be written over
 KEY = "Natskv-Key"
+_ADDED = 10_000  # keys that were added and are remembered
 MARKER_TTL_MS = 1_000  # of a tombstone where nothing comes back after a crash
 _LONGEST_KEY = 65_536  # characters of a hashed key that are kept beside its value
 
@@ -64,6 +65,7 @@ class Store:
         self.outages = Outages(place)
         self.unreadable = 0
         self.seen: set[str] | None = None  # keys, where there is a bound on their number
+        self.added: set[str] = set()  # keys that were added, or there to be added
         self._counting = threading.Lock()
         self._unreadable_told = Quiet()
 
@@ -77,6 +79,17 @@ class Store:
             return (yield from self.find_many([stored])).get(stored)
         entry = yield from self.place.ask("get", stored)
         return (yield from self.judge(entry, cleared))
+
+    def look(self, stored: str) -> Operation[tuple[Entry | None, Found | None]]:
+        """Return the entry under a stored key, and the same as what is there, None if it is nothing to a cache."""
+        yield from self.place.opened()
+        cleared = self.markers.known()
+        entry = yield from self.place.ask("get", stored)
+        if cleared is None:
+            found = yield from self.find(stored)
+        else:
+            found = yield from self.judge(entry, cleared)
+        return entry, found
 
     def find_many(self, stored: Iterable[str]) -> Operation[dict[str, Found]]:
         """Return what is there under stored keys, in as few requests as there can be."""
@@ -153,6 +166,12 @@ class Store:
             logger.warning(text, self.place.name, self.unreadable, error)
 
     # --- writing ---
+
+    def note_added(self, stored: str) -> None:
+        """Take that a key was added or was there: the next one to add it may find it there."""
+        if len(self.added) >= _ADDED:
+            self.added.clear()
+        self.added.add(stored)
 
     def dump(self, stored: str, value: Any) -> Operation[tuple[bytes, dict[str, str]]]:
         """Return the bytes and headers of ``value``; what pickling raises passes."""
@@ -244,6 +263,7 @@ class Store:
 
     def remove(self, stored: str, found: Found) -> Operation[None]:
         """Remove what was found; ``WrongRevision`` if it was changed since."""
+        self.added.discard(stored)
         ttl_ms = yield from self.marker_ttl_ms(found)
         yield from self.place.ask("delete", stored, revision=found.entry.revision, marker_ttl_ms=ttl_ms)
         yield from self.chunks.removed(stored, Head.of(found.entry))

@@ -35,17 +35,23 @@ def add(store: Store, key: Any, stored: str, value: Any, seconds: float | None) 
     lifetime = Lifetime(seconds)
     headers = store.headers(key, stored, lifetime, formats)
     over: Entry | None = None
+    # A key that is added again and again (a lock, a limit of requests) is mostly there: then looking first is enough.
+    looks = stored in store.added
     for pause in backoff.pauses():
+        if looks:
+            # What is there for the server may be nothing to a cache: expired, cleared, unreadable.
+            over, found = yield from store.look(stored)
+            if found is not None and (yield from store.value(stored, found)) is not MISSING:
+                store.note_added(stored)
+                return False
         try:
             yield from store.write(stored, data, headers, lifetime, over)
         except WrongRevision:
-            # Something is there for the server, which may be nothing to a cache: expired, cleared, unreadable.
-            over = yield from store.place.ask("get", stored)
-            found = yield from store.find(stored)
-            if found is not None and (yield from store.value(stored, found)) is not MISSING:
-                return False
-            yield pause
+            if looks:
+                yield pause
+            looks = True
         else:
+            store.note_added(stored)
             return True
     raise backoff.contended("adding", stored, store.place.name)
 

@@ -163,6 +163,10 @@ class Chunks:
             self._sweep_at = now + SWEEP
             yield from self.sweep()
 
+    def knows(self, stored: str) -> bool:
+        """Tell whether this process knows of chunks of the value at ``stored``."""
+        return stored in self._heads
+
     def replaced(self, stored: str, head: Head | None, over: Any = None) -> Operation[None]:
         """Take that ``head``, or a value in one piece, was written; remove the chunks of what was there, if known.
 

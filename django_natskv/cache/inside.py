@@ -17,7 +17,7 @@ from django_natskv.cache.lifetime import seconds_of
 from django_natskv.cache.near import ABSENT, UNKNOWN
 from django_natskv.cache.place import Place, place_of
 from django_natskv.cache.steps import Operation, arun, run
-from django_natskv.cache.store import MISSING, Found, Store, store_of
+from django_natskv.cache.store import MISSING, Store, store_of
 
 T = TypeVar("T")
 
@@ -54,16 +54,15 @@ class Inside(BaseCache):
         values: dict[Any, Any] = {}
         missing = yield from self._get_near(wanted, values)
         found = (yield from self._store.find_many(missing)) if missing else {}
-        for stored, each in found.items():
-            value = yield from self._value_of(stored, each)
+        store = self._store
+        for stored, (entry, _) in found.items():
+            if CHUNKS in entry.headers:
+                value = yield from store.load_there(stored)
+            else:
+                value = store.read(stored, entry.value, entry)
             if value is not MISSING:
                 values[wanted[stored]] = value
         return values
-
-    def _value_of(self, stored: str, found: Found) -> Operation[Any]:
-        if CHUNKS in found.entry.headers:
-            return (yield from self._store.load_there(stored))
-        return (yield from self._store.value(stored, found))
 
     def _get_near(self, wanted: Mapping[str, Any], values: dict[Any, Any]) -> Operation[list[str]]:
         """Put what is held in this process into ``values``; return the stored keys that are to be read."""

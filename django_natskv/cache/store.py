@@ -9,9 +9,8 @@ import logging
 import math
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.exceptions import SynchronousOnlyOperation
 
@@ -39,8 +38,7 @@ MARKER_TTL_MS = 1_000  # of a tombstone where nothing comes back after a crash
 _LONGEST_KEY = 65_536  # characters of a hashed key that are kept beside its value
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):  # made at each read: three times as fast as a frozen dataclass
     """What is there under a key: its entry, and when it expires by the server's clock."""
 
     entry: Entry
@@ -100,11 +98,15 @@ class Store:
         entries = yield from self.place.ask("get_many", names)
         if cleared is None:
             cleared = self.markers.among(entries)
+        now = yield from self.place.now()
         found: dict[str, Found] = {}
         for key in wanted:
-            judged = yield from self.judge(entries.get(key), cleared)
-            if judged is not None:
-                found[key] = judged
+            entry = entries.get(key)
+            if entry is None or entry.revision < cleared:
+                continue
+            expires = expiry(entry)
+            if expires is None or expires > now:
+                found[key] = Found(entry, expires)
         return found
 
     def judge(self, entry: Entry | None, cleared: int = 0) -> Operation[Found | None]:
@@ -141,11 +143,14 @@ class Store:
 
     def value(self, stored: str, found: Found) -> Operation[Any]:
         """Return the value of what was found, or ``MISSING`` when it cannot be read."""
+        entry = found.entry
+        data = (yield from self.data(stored, entry)) if CHUNKS in entry.headers else entry.value
+        return MISSING if data is None else self.read(stored, data, entry)
+
+    def read(self, stored: str, data: bytes, entry: Entry) -> Any:
+        """Return the value of ``data``, or ``MISSING`` when it cannot be read."""
         try:
-            data = yield from self.data(stored, found.entry)
-            if data is None:
-                return MISSING
-            return self.place.values.load(stored, data, found.entry.headers)
+            return self.place.values.load(stored, data, entry.headers)
         except UnreadableValueError as error:
             self.count_unreadable(error)
             return MISSING

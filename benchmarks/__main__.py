@@ -15,7 +15,7 @@ from benchmarks.pairs import Row, run
 from benchmarks.setup import configure
 
 SMOKE_KEYS = 50
-SUITES = ("request", "handover", "watch", "local", "cache")  # each a module of this package with ``contests``
+SUITES = ("request", "handover", "watch", "local", "cache", "registry")  # each a module with ``contests``
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -1,12 +1,14 @@
 """The Django application: what happens when Django starts.
 
-Owns the registration of the system checks. Must not connect, nor read settings, at start.
+Owns the registration of the system checks and of who declares buckets, and finding what applications declare. Must not
+connect, nor read settings, at start.
 """
 
 from __future__ import annotations
 
 from django.apps import AppConfig
 from django.core.checks import register
+from django.utils.module_loading import autodiscover_modules
 
 
 class NatsKVConfig(AppConfig):
@@ -16,9 +18,16 @@ class NatsKVConfig(AppConfig):
     verbose_name = "NATS key-value"  # type: ignore[mutable-override]  # the base class would take a lazy string too
 
     def ready(self) -> None:
-        """Register the system checks. Nothing connects: ``migrate`` and ``check`` work with NATS down."""
-        # Imported here, because checks may come to need models, which are not loaded when this module is.
-        from django_natskv.checks import TAG, check_caches, check_settings  # noqa: PLC0415
+        """Register the system checks and who declares buckets, and import every application's ``config`` module.
 
-        register(check_settings, TAG)
-        register(check_caches, TAG)
+        Nothing connects: ``migrate`` and ``check`` work with NATS down.
+        """
+        # Imported here, because the registry needs Django's models, which are not loaded when this module is.
+        from django_natskv import declarations  # noqa: PLC0415
+        from django_natskv.cache.declaring import declarations as of_caches  # noqa: PLC0415
+        from django_natskv.checks import TAG, check_caches, check_registry, check_settings  # noqa: PLC0415
+
+        for check in (check_settings, check_caches, check_registry):
+            register(check, TAG)
+        declarations.register(of_caches)
+        autodiscover_modules("config")

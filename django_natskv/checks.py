@@ -1,7 +1,7 @@
-"""System checks: what ``manage.py check`` says about the settings of this package.
+"""System checks: what ``manage.py check`` says about the settings of this package and what the registry declares.
 
 Owns the translation of problems into Django's check messages. Must not hold a rule of its own: those are in
-``django_natskv.conf``, which applies the same ones at first use.
+``django_natskv.conf``, which applies the same ones at first use, and in ``django_natskv.registry.checks``.
 """
 
 from __future__ import annotations
@@ -12,8 +12,11 @@ from django.core.checks import CheckMessage, Error, Warning as CheckWarning
 
 from django_natskv.cache.options import setting_problems as cache_problems
 from django_natskv.conf import Problem, setting_problems
+from django_natskv.registry.checks import check_registry
 
 TAG = "natskv"
+
+__all__ = ["TAG", "check_registry", "check_settings"]
 
 
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:

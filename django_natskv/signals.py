@@ -16,6 +16,7 @@ import logging
 import os
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,47 @@ where there was, or is, nothing) and ``revision``."""
 connection_status = Signal()
 """A connection came or went, or something went wrong. Arguments: ``connection``, ``status`` ("connecting", "connected",
 "disconnected", "closed"; "error" for a watch or a local cache that met something it could not handle) and ``error``."""
+
+
+class DerivedSignal(Signal):
+    """A signal made from ``entry_changed``, which is only listened to once this one has a receiver."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._derive: Callable[..., None] | None = None
+
+    def derive(self, derive: Callable[..., None]) -> None:
+        """Have ``derive`` called with each ``entry_changed`` as soon as there are receivers."""
+        self._derive = derive
+        if self.has_listeners():
+            self._follow()
+
+    def connect(self, *arguments: Any, **options: Any) -> None:
+        """See Signal."""
+        super().connect(*arguments, **options)
+        self._follow()
+
+    def _follow(self) -> None:
+        if self._derive is not None:
+            entry_changed.connect(self._derive, weak=False, dispatch_uid=("django_natskv.derived", id(self)))
+
+
+config_changed = DerivedSignal()
+"""A config or model of the registry changed, here or elsewhere; told in every process that has read its bucket.
+Arguments: ``sender`` (the class), ``old`` and ``new`` (snapshots, or None where there was, or is, nothing), ``changed``
+(the names of fields), ``revision``, ``actor`` and ``comment``."""
+
+undecodable = Signal()
+"""Something stored by the registry cannot be read. Arguments: ``sender`` (the class), ``connection``, ``bucket`` (its
+name), ``key`` and ``error`` (a ``CodecError``; ``error.field`` names the field, None when it is all of it)."""
+
+pre_save, post_save = Signal(), Signal()
+"""An object of the registry is about to be saved, or was, by this process, in the thread or task that saves. Arguments:
+``sender`` (the class), ``instance``, ``update_fields``, ``actor``, ``comment``; ``created`` afterwards."""
+
+pre_delete, post_delete = Signal(), Signal()
+"""An object of the registry is about to be deleted, or was. Arguments: ``sender``, ``instance``, ``actor``,
+``comment``."""
 
 PRESSURE = 1_000  # events that wait before those of one key become one
 

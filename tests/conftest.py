@@ -17,4 +17,5 @@ pytest_plugins = [
     "tests.fix_cache",
     "tests.fix_commands",
     "tests.fix_driver",
+    "tests.fix_registry",
 ]

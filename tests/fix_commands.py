@@ -63,9 +63,10 @@ class Manage:
         (directory / "manage.py").write_text(_MANAGE)
         self.configure(natskv)
 
-    def configure(self, natskv: Mapping[str, Any]) -> None:
-        """Set NATSKV for the runs to come."""
-        (self.directory / "project_settings.py").write_text(_SETTINGS.format(dict(natskv)))
+    def configure(self, natskv: Mapping[str, Any], **others: Any) -> None:
+        """Set NATSKV, and other settings, for the runs to come."""
+        more = "".join(f"{name} = {value!r}\n" for name, value in others.items())
+        (self.directory / "project_settings.py").write_text(_SETTINGS.format(dict(natskv)) + more)
 
     def __call__(self, *arguments: str) -> Finished:
         """Run it in pipes, without input, to its end."""

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Protocol
 
 import pytest
 
 from django_natskv import kv
 from tests.fix_servers import NatsServer
+
+_END = object()
+
+
+async def _next(iterator: AsyncIterator[Any]) -> Any:
+    return await anext(iterator, _END)
 
 
 class Face:
@@ -34,7 +40,17 @@ class Face:
         """Call one operation and return its result, wrapped where it has two faces itself."""
         if self.name == "plain":
             return self.wrap(getattr(target, name)(*args, **options))
-        return self.wrap(self._runner.run(getattr(target, f"a{name}")(*args, **options)))
+        awaited = getattr(target, f"a{name}")(*args, **options)
+        if isinstance(awaited, AsyncIterator):
+            return self._iterate(awaited)
+        return self.wrap(self._runner.run(awaited))
+
+    def _iterate(self, iterator: AsyncIterator[Any]) -> Iterator[Any]:
+        try:
+            while (item := self._runner.run(_next(iterator))) is not _END:
+                yield item
+        finally:
+            self._runner.run(iterator.aclose())  # type: ignore[attr-defined]
 
 
 class Faced:

@@ -9,7 +9,7 @@ from django_natskv.kv.changes import Change
 from django_natskv.kv.codecs import Codec
 from django_natskv.kv.connection import Connection
 from django_natskv.kv.context import KVContext
-from django_natskv.kv.entries import BucketConfig, BucketStatus, Deliver, Entry, Operation
+from django_natskv.kv.entries import BucketConfig, BucketHealth, BucketStatus, Deliver, Entry, Operation, Replica
 from django_natskv.kv.listener import Listener
 from django_natskv.kv.local import LocalCache, LocalCacheStatus
 from django_natskv.kv.settings import ConnectionSettings, LocalCacheSettings, ReconnectSettings, TLSSettings
@@ -18,6 +18,7 @@ from django_natskv.kv.watch import Watch
 __all__ = [
     "Bucket",
     "BucketConfig",
+    "BucketHealth",
     "BucketStatus",
     "Change",
     "Codec",
@@ -33,6 +34,7 @@ __all__ = [
     "LocalCacheStatus",
     "Operation",
     "ReconnectSettings",
+    "Replica",
     "TLSSettings",
     "Watch",
 ]

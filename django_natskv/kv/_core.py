@@ -23,7 +23,7 @@ from django_natskv.kv._nats.verbs import MAX_MATCHES, Wire
 from django_natskv.kv._nats.writes import Write, Writer
 from django_natskv.kv.changes import ABSENT, Change, check_revision
 from django_natskv.kv.codecs import Codec
-from django_natskv.kv.entries import MAX_HISTORY, BucketConfig, Entry, Operation as Did
+from django_natskv.kv.entries import MAX_HISTORY, SECOND, BucketConfig, Entry, Operation as Did
 from django_natskv.kv.names import check_key, check_patterns, disjoint, matcher
 from django_natskv.kv.runner import Operation
 
@@ -352,7 +352,8 @@ class Core:
         operation = stored.operation
         value = self.decode(key, stored.data) if operation is Did.PUT else None
         headers = own_headers(stored.headers)
-        return Entry(self.name, key, value, stored.revision, stored.created, operation, delta, headers)
+        ttl_ms = stored.time_to_live * SECOND if "Nats-TTL" in stored.headers else None
+        return Entry(self.name, key, value, stored.revision, stored.created, operation, delta, headers, ttl_ms)
 
     def encode(self, key: str, value: Any) -> bytes:
         """Return the bytes for ``value``; ``CodecError``."""

@@ -172,8 +172,8 @@ def special(entry: Entry, size: int, lives: timedelta | None) -> SpecialEntry:
         entry.operation,
         None,
         entry.headers,
-        size,
-        lives,
+        size=size,
+        lives=lives,
     )
 
 

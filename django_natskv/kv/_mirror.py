@@ -76,6 +76,8 @@ class Mirror:
         self.own: dict[str, Own] = {}
         self.undecodable: dict[str, int] = {}  # key -> revision
         self.filled = False
+        # Replaced, never counted up: two threads that count at once could end where a reader has been before.
+        self.moment = object()
         self.revision = 0
         self.bytes = 0
         self.lag = 0
@@ -152,6 +154,7 @@ class Mirror:
             newest = max(known.revision if known is not None else 0, self._revision_of(key) or 0)
             if stored.revision > newest:
                 self.own[key] = Own(entry, stored.revision, now)
+                self.moment = object()
 
     # --- the sink of a session, on the loop ---
 
@@ -167,6 +170,7 @@ class Mirror:
                 if write.since < now - OWN_FOR:
                     # Written and removed without a marker before the watch came by (F15).
                     del self.own[key]
+                    self.moment = object()
         if lives_changed:
             message = "The bucket's time to live was changed."
             raise Interrupted(message)
@@ -218,6 +222,7 @@ class Mirror:
             for key, own in list(self.own.items()):
                 if not self._outlives(key, own):
                     del self.own[key]
+            self.moment = object()
         self.lag = 0
         if told:
             self._tell_difference(before, came.entries)
@@ -232,6 +237,7 @@ class Mirror:
             self.bytes, self.revision = state.bytes, state.revision
             self._confirm(key, stored.revision)
             new = self.entries.get(key)
+            self.moment = object()
         self.lag = max(0, stored.pending)
         self._bound(self.bytes)
         if new is not old:
@@ -247,6 +253,7 @@ class Mirror:
             if self._others.pop(key, None) is not None:
                 self.bytes -= MARKER + len(key)
             self.undecodable.pop(key, None)
+            self.moment = object()
         if old is not None:
             self._tell(key, old, None, gone.revision)
 
@@ -260,6 +267,7 @@ class Mirror:
         self.bytes = size
         self.revision = max(map(revision_of, entries.values()), default=0)
         self._swapped(entries)
+        self.moment = object()
         return True
 
     # --- placing ---

@@ -53,6 +53,12 @@ class MirrorCache(LocalCache["MirrorFeed"]):
         self._snapshot = snapshot
         super().__init__(source, max_bytes)
 
+    @property
+    def moment(self) -> object:
+        """See LocalCache."""
+        feed = self._feed
+        return object() if feed is None or feed.over else feed.mirror.moment
+
     def get(self, key: str) -> Entry | None:
         """Return the entry of ``key``, or None when it is absent; keys outside of the part that is held are."""
         # In this order: a write of ours is let go only when the entries show it.

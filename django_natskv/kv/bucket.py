@@ -5,12 +5,13 @@ Owns the two faces and what they promise. Knows nothing of how an operation is c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from django_natskv.exceptions import OperationalError
 from django_natskv.kv._core import Core
+from django_natskv.kv._reading import Reading
 from django_natskv.kv.changes import Change
 from django_natskv.kv.entries import BucketConfig, Deliver, Entry
 from django_natskv.kv.runner import Runner
@@ -217,6 +218,43 @@ class Bucket:
     async def aget_many(self, keys: Iterable[str]) -> dict[str, Entry]:
         """See get_many()."""
         return await self._runner.acall(self._core.get_many(keys))
+
+    def entries(
+        self,
+        filter: Filter | None = None,  # noqa: A002 - the contract's name
+        *,
+        history: bool = False,
+    ) -> Iterator[Entry]:
+        """Iterate over the newest entry of each live key, or with ``history`` over all that is kept, markers included.
+
+        In the order of revisions, and without holding more than a page of them, so that a bucket of any size can be
+        gone through. ``filter`` as in ``keys``. Every key that is live throughout is among them. What is written
+        meanwhile may come too: the same key again with its newer value, or with a marker. Takes up again where it was
+        when the connection is lost for a moment, or the reader takes long; raises ``OperationalError`` when the bucket
+        is made anew meanwhile, ``InvalidKeys``, ``CodecError``.
+        """
+        reading = Reading(self._core, filter, history=history)
+        try:
+            while page := self._runner.call(reading.page()):
+                for entry in page:  # noqa: UP028 - the twin cannot yield from
+                    yield entry
+        finally:
+            reading.close()
+
+    async def aentries(
+        self,
+        filter: Filter | None = None,  # noqa: A002
+        *,
+        history: bool = False,
+    ) -> AsyncIterator[Entry]:
+        """See entries()."""
+        reading = Reading(self._core, filter, history=history)
+        try:
+            while page := await self._runner.acall(reading.page()):
+                for entry in page:
+                    yield entry
+        finally:
+            reading.close()
 
     def server_time(self) -> datetime:
         """Ask the server for its time, by which entries are created and expire; aware, in UTC."""

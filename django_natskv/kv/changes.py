@@ -15,6 +15,7 @@ from django_natskv.kv.entries import MAX_TTL_MS, SECOND, Operation
 
 ABSENT = 0  # the guard of a write that wants the key to be absent
 OPERATION = "KV-Operation"
+ROLLUP = "Nats-Rollup"  # the server drops what it keeps of the key, in the same write
 _LAST_REVISION = 2**63 - 1
 _NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a token of RFC 9110, as HTTP's headers have them
 _RESERVED = ("nats-", "kv-", "status", "description")  # the server's own, and what a status is told by
@@ -34,13 +35,20 @@ class Change:
     revision: int | None = None  # None: whatever is there; 0: only where the key is absent
     ttl_ms: int | None = None
     headers: Mapping[str, str] | None = None
+    erases_history: bool = False  # in the same write: the key is never absent in between
 
     @classmethod
     def put(
-        cls, key: str, value: Any, *, ttl_ms: int | None = None, headers: Mapping[str, str] | None = None
+        cls,
+        key: str,
+        value: Any,
+        *,
+        ttl_ms: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        erases_history: bool = False,
     ) -> Change:
-        """Return the change that writes ``value``, whatever is there."""
-        return cls(key, Operation.PUT, value, None, ttl_ms, headers)
+        """Return the change that writes ``value``, whatever is there; the key's earlier revisions may go with it."""
+        return cls(key, Operation.PUT, value, None, ttl_ms, headers, erases_history)
 
     @classmethod
     def create(
@@ -70,9 +78,10 @@ class Change:
         revision: int | None = None,
         marker_ttl_ms: int | None = None,
         headers: Mapping[str, str] | None = None,
+        erases_history: bool = False,
     ) -> Change:
-        """Return the change that writes a tombstone."""
-        return cls(key, Operation.DELETE, None, check_guard(revision), marker_ttl_ms, headers)
+        """Return the change that writes a tombstone; the key's earlier revisions may go with it."""
+        return cls(key, Operation.DELETE, None, check_guard(revision), marker_ttl_ms, headers, erases_history)
 
     @classmethod
     def purge(
@@ -97,13 +106,14 @@ class Change:
 
     def wire_headers(self) -> dict[str, str]:
         """Return the headers that the write travels with; ``InvalidTTL``, ``UsageError``."""
-        return {**check_headers(self.headers), **_MARKERS[self.operation], **check_ttl(self.ttl_ms)}
+        erasing = {ROLLUP: "sub"} if self.erases_history else {}
+        return {**check_headers(self.headers), **_MARKERS[self.operation], **erasing, **check_ttl(self.ttl_ms)}
 
 
 _MARKERS: dict[Operation, dict[str, str]] = {
     Operation.PUT: {},
     Operation.DELETE: {OPERATION: "DEL"},
-    Operation.PURGE: {OPERATION: "PURGE", "Nats-Rollup": "sub"},
+    Operation.PURGE: {OPERATION: "PURGE", ROLLUP: "sub"},
 }
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from django_natskv.exceptions import BucketNotFound, JetStreamApiError
 from django_natskv.kv import codecs
 from django_natskv.kv._core import Core, Wrote
-from django_natskv.kv._nats.config import BucketInfo, changes, from_stream, to_stream, updated
+from django_natskv.kv._nats.config import BucketInfo, changes, from_stream, health_of, to_stream, updated
 from django_natskv.kv._nats.verbs import Wire
 from django_natskv.kv.bucket import Bucket
-from django_natskv.kv.entries import BucketConfig, BucketStatus
+from django_natskv.kv.entries import BucketConfig, BucketHealth, BucketStatus
 from django_natskv.kv.names import check_name
 from django_natskv.kv.runner import Operation, Runner
 from django_natskv.kv.watch import Report, Watcher, log_error
@@ -111,6 +111,17 @@ class KVContext:
         """See bucket_status()."""
         return await self._runner.acall(self._status(name))
 
+    def bucket_health(self, name: str) -> BucketHealth:
+        """Return how a bucket is kept: its leader and replicas in a cluster, and how far behind they are.
+
+        Reads no entries. Raises ``BucketNotFound``.
+        """
+        return self._runner.call(self._health(name))
+
+    async def abucket_health(self, name: str) -> BucketHealth:
+        """See bucket_health()."""
+        return await self._runner.acall(self._health(name))
+
     # --- the operations behind both faces ---
 
     def _handle(self, info: BucketInfo, codec: codecs.Codec) -> Bucket:
@@ -163,6 +174,10 @@ class KVContext:
         check_name(name)
         info = yield from self._wire.info(name, f"reading the status of bucket {name!r}")
         return (yield from self._status_of(info))
+
+    def _health(self, name: str) -> Operation[BucketHealth]:
+        check_name(name)
+        return health_of((yield from self._wire.info(name, f"reading the health of bucket {name!r}")))
 
     def _status_of(self, info: BucketInfo) -> Operation[BucketStatus]:
         live = 0

@@ -55,7 +55,8 @@ class Entry:
     ``value`` is decoded by the bucket's codec; a marker (``operation`` "delete" or "purge") has None, undecoded.
     ``created`` is aware, in UTC, as the server noted it. ``delta`` is the distance from the key's newest revision
     (0 for the newest) in history and watch, and None elsewhere. ``headers`` are those that the application wrote
-    with the value.
+    with the value. ``ttl_ms`` is the time to live, in milliseconds, that it was given when it was written: None for
+    that of its bucket, and in a local cache; 0 for one that outlives its bucket's.
     """
 
     bucket: str
@@ -66,6 +67,7 @@ class Entry:
     operation: Operation
     delta: int | None = None
     headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS, hash=False)
+    ttl_ms: int | None = field(default=None, compare=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy: a view of headers cannot be."""
@@ -173,6 +175,40 @@ class BucketStatus:
     sources: tuple[Mapping[str, Any], ...]
     values: int
     bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """A copy of a bucket on another server than the leader.
+
+    ``current``: it has all that the leader had lately; ``lag`` counts the writes that it is behind. ``silent_ms``: how
+    long ago the leader heard of it.
+    """
+
+    name: str
+    current: bool
+    online: bool
+    lag: int
+    silent_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class BucketHealth:
+    """How a bucket is kept, which costs no look at its entries.
+
+    ``keys`` counts distinct keys, those of which only a marker is left among them; ``revisions`` all that is kept.
+    ``cluster`` and ``leader`` are None where there is no cluster; ``replicas`` are the copies beside the leader's.
+    """
+
+    bucket: str
+    created: datetime
+    keys: int
+    revisions: int
+    first_revision: int
+    last_revision: int
+    cluster: str | None
+    leader: str | None
+    replicas: tuple[Replica, ...]
 
 
 _CLEARED: dict[str, Any] = {"description": ""}

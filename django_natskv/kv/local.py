@@ -73,6 +73,15 @@ class LocalCache(abc.ABC, Generic[FeedT]):
         feed = self._feed
         return feed is not None and feed.is_live()
 
+    @property
+    def moment(self) -> object:
+        """An object that is the same one for as long as reads give what they gave: compare it by identity.
+
+        What expires by its time to live is not noticed; a copy that cannot tell gives another one each time. Look at
+        it before the read that it is to stand for. Starts nothing and never waits.
+        """
+        return object()
+
     @abc.abstractmethod
     def get(self, key: str) -> Entry | None:
         """Return the entry of ``key``, or None when it is absent."""

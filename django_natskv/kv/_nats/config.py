@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from django_natskv.kv.entries import BucketConfig
+from django_natskv.kv.entries import BucketConfig, BucketHealth, Replica
 
 STREAM_PREFIX = "KV_"
 _MS = 1_000_000  # nanoseconds
@@ -30,6 +30,7 @@ class BucketInfo:
     subjects: int  # distinct keys, those that only a marker remembers among them
     cluster: Mapping[str, Any] = field(default_factory=dict)
     asked: datetime | None = None  # the server's clock when it answered
+    revisions: int = 0  # that are kept, of all keys
 
     @classmethod
     def parse(cls, info: Mapping[str, Any]) -> BucketInfo:
@@ -45,6 +46,7 @@ class BucketInfo:
             subjects=state.get("num_subjects", 0),
             cluster=info.get("cluster") or {},
             asked=datetime.fromisoformat(info["ts"]) if info.get("ts") else None,
+            revisions=state.get("messages", 0),
         )
 
     @property
@@ -139,6 +141,32 @@ def from_stream(info: BucketInfo) -> dict[str, Any]:
         "mirror": _origin(stream["mirror"]) if stream.get("mirror") else None,
         "sources": tuple(_origin(source) for source in stream.get("sources") or ()),
     }
+
+
+def health_of(info: BucketInfo) -> BucketHealth:
+    """Return how a bucket is kept."""
+    replicas = [
+        Replica(
+            name=peer.get("name", ""),
+            current=bool(peer.get("current")),
+            online=not peer.get("offline"),
+            lag=peer.get("lag", 0),
+            silent_ms=peer.get("active", 0) // _MS,
+        )
+        for peer in info.cluster.get("replicas") or ()
+    ]
+    return BucketHealth(
+        bucket=info.bucket,
+        created=info.created,
+        keys=info.subjects,
+        revisions=info.revisions,
+        first_revision=info.first_revision,
+        last_revision=info.last_revision,
+        cluster=info.cluster.get("name"),
+        # A server of its own calls itself the leader of nothing.
+        leader=(info.cluster.get("leader") or None) if info.cluster.get("name") else None,
+        replicas=tuple(sorted(replicas, key=lambda replica: replica.name)),
+    )
 
 
 def _unlimited(size: int) -> int:

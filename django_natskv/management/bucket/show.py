@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from django_natskv.kv import BucketStatus
-from django_natskv.management.terminal.output import Column, Listing, Record
+from django_natskv.kv import BucketHealth, BucketStatus
+from django_natskv.management.terminal.output import Column, Listing, Record, exact
 from django_natskv.management.terminal.units import show_duration, show_size, show_size_exactly
 
 _NOTHING = "-"
@@ -21,9 +21,21 @@ def record(status: BucketStatus) -> Record:
     return Record(_FIELDS, asdict(status))
 
 
+def record_with_health(status: BucketStatus, health: BucketHealth) -> Record:
+    """Return every field of one bucket, and how it is kept."""
+    told = asdict(health)
+    kept = {name: told[name] for name in ("keys", "revisions", "cluster", "leader", "replicas")}
+    return Record((*_FIELDS, _HEALTH), {**asdict(status), "health": kept})
+
+
 def listing(statuses: Sequence[BucketStatus]) -> Listing:
     """Return a line for each bucket."""
     return Listing(_COLUMNS, [asdict(status) for status in statuses])
+
+
+def show_option(option: str, value: Any) -> str:
+    """Return what is shown of one option of a configuration."""
+    return _SHOW.get(option, exact)(value)
 
 
 def _text(value: str | None) -> str:
@@ -61,6 +73,23 @@ def _origins(value: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(map(_origin, value)) or _NOTHING
 
 
+def _health(value: Mapping[str, Any]) -> str:
+    kept = f"{value['revisions']} revisions of {value['keys']} keys, markers included"
+    if not value["leader"]:
+        return kept
+    leader = f"leader {value['leader']} of cluster {value['cluster'] or _NOTHING}"
+    return "; ".join([kept, leader, *map(_replica, value["replicas"])])
+
+
+def _replica(value: Mapping[str, Any]) -> str:
+    if not value["online"]:
+        return f"replica {value['name']} is offline, {value['lag']} behind"
+    if not value["current"]:
+        return f"replica {value['name']} is {value['lag']} behind, heard {show_duration(value['silent_ms'])} ago"
+    return f"replica {value['name']} is current"
+
+
+_HEALTH = Column("health", "Health", _health)
 _FIELDS = (
     Column("bucket", "Bucket"),
     Column("description", "Description", _text),
@@ -81,6 +110,7 @@ _FIELDS = (
     Column("mirror", "Mirror of", _origin),
     Column("sources", "Sources", _origins),
 )
+_SHOW = {column.name: column.show for column in _FIELDS}
 _COLUMNS = (
     Column("bucket", "Bucket"),
     Column("values", "Values", right=True),

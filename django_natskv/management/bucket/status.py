@@ -16,7 +16,10 @@ class Status(Verb):
     """Show one bucket."""
 
     name = "status"
-    help = "Show a bucket. Its configuration as the server applied it, its live entries and its size."
+    help = (
+        "Show a bucket. Its configuration as the server applied it, its live entries and its size, and in a cluster "
+        "its leader and replicas."
+    )
     examples: ClassVar[tuple[str, ...]] = ("flags", "flags --format json")
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -26,4 +29,5 @@ class Status(Verb):
     def run(self, call: Call) -> Result:
         """Show it."""
         name = name_of(call)
-        return show.record(call.kv().bucket_status(name))
+        context = call.kv()
+        return show.record_with_health(context.bucket_status(name), context.bucket_health(name))

@@ -7,7 +7,7 @@ what any verb does.
 from __future__ import annotations
 
 import argparse
-import os
+import re
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -27,16 +27,19 @@ from django_natskv.exceptions import (
     UsageError,
 )
 from django_natskv.management.terminal.output import FORMATS
-from django_natskv.management.terminal.verb import Call, Verb
+from django_natskv.management.terminal.verb import Call, Verb, discard_output
 
 FAILED = 1  # or refused
 MISTAKE = 2  # in the call: options, names, an alias that is none
-NOT_FOUND = 3  # no such bucket
+NOT_FOUND = 3  # no such bucket, or key
 
 _WIDTH = 80  # of what argparse is told to leave as it is
 EXIT_STATUSES = """\
 Results go to stdout, everything else to stderr. Exit status: 0 done; 1 failed or
-refused; 2 a mistake in the call; 3 no such bucket."""
+refused; 2 a mistake in the call; 3 no such bucket or key."""
+
+# What argparse takes for a number, and so for no option.
+_NEGATIVE = re.compile(r"-[0-9]+|-[0-9]*\.[0-9]+")
 
 
 class HelpFormatter(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
@@ -44,7 +47,23 @@ class HelpFormatter(DjangoHelpFormatter, argparse.RawDescriptionHelpFormatter):
 
 
 class Parser(CommandParser):
-    """Says what is wrong with the arguments in one line, with the exit status of a mistake."""
+    """Says what is wrong with the arguments in one line, with the exit status of a mistake.
+
+    A last argument of any number also takes what stands behind options, as ``VALUE`` in ``KEY --ttl 1h VALUE``, which
+    argparse leaves over until Python 3.13.
+    """
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """See ArgumentParser.parse_known_args()."""
+        namespace, left = super().parse_known_args(args, namespace)
+        rest = next(
+            (action for action in self._get_positional_actions() if action.nargs == argparse.ZERO_OR_MORE), None
+        )
+        end = left.index("--") if "--" in left else len(left)
+        if rest is None or any(word.startswith("-") and not _is_argument(word) for word in left[:end]):
+            return namespace, left
+        setattr(namespace, rest.dest, [*getattr(namespace, rest.dest), *left[:end], *left[end + 1 :]])
+        return namespace, []
 
     def error(self, message: str) -> NoReturn:
         """End the command, or raise ``CommandError`` where Python has called it."""
@@ -52,6 +71,10 @@ class Parser(CommandParser):
         if self.called_from_command_line:
             self.exit(MISTAKE, f"{self.prog}: {message}\n")
         raise CommandError(message, returncode=MISTAKE)
+
+
+def _is_argument(word: str) -> bool:
+    return word == "-" or _NEGATIVE.fullmatch(word) is not None
 
 
 def strict_parser(common: CommandParser, description: str, epilog: str) -> Parser:
@@ -121,8 +144,7 @@ class VerbCommand(BaseCommand):
             self.stderr.write("Interrupted. What was asked for may have been done, or not.")
             sys.exit(FAILED)
         except BrokenPipeError:
-            # Python flushes stdout once more at exit, and would complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output(sys.stdout)
             sys.exit(FAILED)
 
     def _epilog(self, prog: str) -> str:

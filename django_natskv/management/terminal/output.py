@@ -6,12 +6,14 @@ Owns how results look. Knows nothing of where they come from nor where they go.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 FORMATS = ("table", "json", "plain")
 _GAP = "  "
+_UNFIT = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 Style = Callable[[str], str]
 
@@ -19,7 +21,7 @@ Style = Callable[[str], str]
 class Result(Protocol):
     """What a verb has to show."""
 
-    def lines(self, format: str, heading: Style) -> list[str]:  # noqa: A002 - named as the option is
+    def lines(self, format: str, heading: Style) -> Sequence[str]:  # noqa: A002 - named as the option is
         """Return the lines of it in ``format``; ``heading`` colours headings where colours are wanted."""
         ...
 
@@ -101,7 +103,17 @@ class Done:
 
 def to_json(value: Any) -> str:
     """Return ``value`` as one document of JSON."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return _spell_out(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def to_json_line(value: Any) -> str:
+    """Return ``value`` as a document of JSON in one line."""
+    return _spell_out(json.dumps(value, ensure_ascii=False))
+
+
+def _spell_out(document: str) -> str:
+    """Return JSON without what steers a terminal or has no UTF-8; both stand in its strings only."""
+    return _UNFIT.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
 def exact(value: Any) -> str:

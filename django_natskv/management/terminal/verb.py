@@ -5,6 +5,8 @@ Owns the seam between verbs and the terminal. Must not know how arguments are pa
 
 from __future__ import annotations
 
+import os
+import select
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -13,7 +15,8 @@ from typing import Any, ClassVar
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from django_natskv import connections
-from django_natskv.kv import KVContext
+from django_natskv.exceptions import UsageError
+from django_natskv.kv import Connection, KVContext
 from django_natskv.management.terminal.output import Result
 
 
@@ -39,6 +42,13 @@ def add_no_input(parser: CommandParser) -> None:
     )
 
 
+def discard_output(stdout: Any) -> None:
+    """Lead ``stdout``, whose reader has left, nowhere: Python flushes it once more at exit, and would complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stdout.fileno())
+    os.close(nowhere)
+
+
 class Call:
     """One call of a verb: its options, the connection that it is for, and the person at the terminal."""
 
@@ -47,16 +57,73 @@ class Call:
         self.alias: str = options["using"]
         self._command = command
 
+    @property
+    def connection(self) -> Connection:
+        """The connection that ``--using`` names."""
+        return connections[self.alias]
+
     def kv(self) -> KVContext:
         """Return the KV context of the connection that ``--using`` names."""
-        return connections[self.alias].kv()
+        return self.connection.kv()
 
     def say(self, text: str) -> None:
         """Tell the person what has happened, on stderr; nothing with ``--verbosity 0``."""
+        self._talk(text, self._command.style.SUCCESS)
+
+    def warn(self, text: str) -> None:
+        """Tell the person what is not as it should be, as ``say`` does."""
+        self._talk(text, self._command.style.WARNING)
+
+    def _talk(self, text: str, style: Callable[[str], str]) -> None:
         if self.options["verbosity"]:
             # The style is that of stdout, which need not be a terminal where stderr is one, nor the other way round.
             coloured = self._command.stderr.isatty() or self.options["force_color"]
-            self._command.stderr.write(text, self._command.style.SUCCESS if coloured else str)
+            self._command.stderr.write(text, style if coloured else str)
+
+    def heading(self, text: str) -> str:
+        """Return ``text`` as headings look on stdout."""
+        return self._command.style.MIGRATE_HEADING(text)
+
+    def write(self, line: str) -> None:
+        """Write a line of a result that comes bit by bit to stdout; ``flush()`` shows it."""
+        self._command.stdout.write(line)
+
+    def flush(self) -> None:
+        """Show what was written."""
+        self._command.stdout.flush()
+
+    def discard(self) -> None:
+        """Write what is still to come nowhere, after a ``BrokenPipeError``."""
+        discard_output(self._command.stdout)
+
+    def is_unread(self) -> bool:
+        """Tell whether stdout is a pipe or a terminal whose other side is closed."""
+        if sys.platform == "win32":
+            return False
+        try:
+            stdout = self._command.stdout.fileno()
+        except (AttributeError, OSError):  # one that only Python knows
+            return False
+        poll = select.poll()
+        poll.register(stdout, 0)  # what is wrong is told unasked
+        return bool(poll.poll(0))
+
+    def write_bytes(self, data: bytes) -> None:
+        """Write ``data`` to stdout as it is; as text to one that only Python knows, as ``call_command()`` gives."""
+        binary = getattr(self._command.stdout, "buffer", None)
+        if binary is None:
+            self._command.stdout.write(data.decode(errors="surrogateescape"), ending="")
+            return
+        self._command.stdout.flush()
+        binary.write(data)
+        binary.flush()
+
+    @staticmethod
+    def read_stdin() -> bytes:
+        """Return all of stdin; ``UsageError`` when it is closed."""
+        if sys.stdin is None:
+            raise UsageError("There is no stdin to read a value from.")
+        return sys.stdin.buffer.read()
 
     def confirm(self, question: Callable[[], str]) -> None:
         """Go on only after a yes to ``question()``, or with ``--no-input``; else raise ``CommandError``."""

@@ -1,0 +1,116 @@
+"""Suite ``registry``: what reading one setting costs, and one object of many.
+
+Owns which peers meet. Knows nothing of how ratios are formed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from django.conf import settings
+from django.db import models
+
+from benchmarks.pairs import Batch, Contest, Sample
+from benchmarks.peers import library
+from benchmarks.servers import Missing, Servers
+from django_natskv import registry
+
+PLAIN = "attribute of an object, through a function"
+READS = 50_000  # a batch
+SLOW = 500  # of a peer that makes a round trip each time
+BUCKET = "benchmark-registry"
+CONSTANCE = {"memory": "memory.MemoryBackend", "Redis": "redisd.RedisBackend", "caching": "redisd.CachingRedisBackend"}
+
+
+class Stored(registry.Config):
+    banner = models.CharField(max_length=80, blank=True)
+
+    class Meta:
+        app_label = "benchmarks"
+        bucket = BUCKET
+
+
+class Unstored(registry.Config):
+    banner = models.CharField(max_length=80, blank=True)
+
+    class Meta:
+        app_label = "benchmarks"
+        bucket = BUCKET
+
+
+class Carrier(registry.Model):
+    code = models.SlugField(primary_key=True)
+    active = models.BooleanField(default=True)
+
+    class Meta:
+        app_label = "benchmarks"
+        bucket = BUCKET
+
+
+def contests(servers: Servers, count: int | None) -> Iterator[Contest]:
+    """Yield the contests, each ready to run. ``count`` reads instead of 50,000, for a quick look."""
+    Stored.objects.update(lambda cfg: setattr(cfg, "banner", "Sale"))
+    for number in range(100):
+        Carrier.objects.get_or_create(code=f"carrier-{number}")
+    registry.wait_ready(30)
+    yield Contest("read a setting", PLAIN, settings_of(servers), {}, count or READS)
+    yield Contest("read one object of 100", PLAIN, objects(), {}, count or READS // 50)
+
+
+def settings_of(servers: Servers) -> dict[str, Batch]:
+    class Plain:
+        banner = "Sale"
+
+    plain = Plain()
+
+    def through() -> Any:
+        return plain.banner
+
+    found = {
+        PLAIN: reading(through),
+        "current.banner": reading(lambda: Stored.current.banner),
+        "current.banner, nothing stored": reading(lambda: Unstored.current.banner),
+    }
+    for name, config in constance(servers).items():
+        found[f"constance, {name}"] = reading(partial(getattr, config, "BANNER"), SLOW if name == "Redis" else None)
+    return found
+
+
+def constance(servers: Servers) -> dict[str, Any]:
+    """Return django-constance's settings on each backend, as far as they are there."""
+    if not servers.redis:
+        return {}
+    settings.CONSTANCE_CONFIG = {"BANNER": ("Sale", "the banner")}
+    settings.CONSTANCE_REDIS_CONNECTION = servers.redis["memory"]
+    try:
+        base, found = library("constance.base"), {}
+    except Missing:
+        return {}
+    for name, backend in CONSTANCE.items():
+        base.settings.BACKEND = f"constance.backends.{backend}"
+        found[name] = base.Config()
+        found[name].BANNER = "Sale"
+    return found
+
+
+def objects() -> dict[str, Batch]:
+    kept = {f"carrier-{number}": object() for number in range(100)}
+    return {
+        PLAIN: reading(lambda: kept.get("carrier-7")),
+        "objects.get(pk=...)": reading(lambda: Carrier.objects.get(pk="carrier-7")),
+        "list(objects.filter(active=True))": reading(lambda: list(Carrier.objects.filter(active=True)), SLOW),
+    }
+
+
+def reading(read: Callable[[], Any], most: int | None = None) -> Batch:
+    def batch(count: int) -> Sample:
+        turns = range(count if most is None else min(count, most))
+        began = time.perf_counter()
+        for _ in turns:
+            read()
+        return {"time": (time.perf_counter() - began) / len(turns)}
+
+    return batch

@@ -1,0 +1,37 @@
+"""The registry: config, models and flags declared in code, kept in a bucket, read from memory.
+
+Owns the public names of the registry. Knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+from django_natskv.registry import _changes  # noqa: F401 - sends config_changed
+from django_natskv.registry._conflict import Conflict
+from django_natskv.registry._history import Revision
+from django_natskv.registry._models import Config, Model
+from django_natskv.registry._objects import ConfigObjects, ModelObjects
+from django_natskv.registry._pinning import snapshot
+from django_natskv.registry._query import Query
+from django_natskv.registry._warming import await_ready, start, status, wait_ready
+from django_natskv.signals import config_changed, post_delete, post_save, pre_delete, pre_save, undecodable
+
+__all__ = [
+    "Config",
+    "ConfigObjects",
+    "Conflict",
+    "Model",
+    "ModelObjects",
+    "Query",
+    "Revision",
+    "await_ready",
+    "config_changed",
+    "post_delete",
+    "post_save",
+    "pre_delete",
+    "pre_save",
+    "snapshot",
+    "start",
+    "status",
+    "undecodable",
+    "wait_ready",
+]

@@ -1,0 +1,61 @@
+"""Changes: what an entry of a bucket that changed means for the class that it belongs to.
+
+Owns ``config_changed``. Knows nothing of who changed it: the headers of the entry tell.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from django.core.exceptions import ValidationError
+
+from django_natskv import signals
+from django_natskv.registry import _reading
+from django_natskv.registry._declaring import declared
+from django_natskv.registry._names import from_headers
+from django_natskv.registry._storing import changed_fields, frozen, stored_fields
+
+logger = logging.getLogger("django_natskv.registry")
+
+
+def entry_changed(*, connection: Any, bucket: str, key: str, old: Any, new: Any, revision: int, **_: Any) -> None:
+    """Send ``config_changed`` if the entry is one of the registry's, as its own copies of buckets tell it."""
+    if not all(entry is None or isinstance(entry.value, bytes) for entry in (old, new)):
+        return  # told by another copy of the bucket, one of the application's
+    for cls in declared:
+        where = cls._declaration
+        if (where.connection, where.bucket) == (getattr(connection, "alias", None), bucket) and _owns(where, key):
+            _send(cls, key, old, new, revision)
+
+
+def _owns(declaration: Any, key: str) -> bool:
+    if not declaration.many:
+        return bool(key == declaration.key)
+    prefix = f"{declaration.key}."
+    return key.startswith(prefix) and "." not in key[len(prefix) :]
+
+
+def _send(cls: Any, key: str, old: Any, new: Any, revision: int) -> None:
+    try:
+        before, after = (_snapshot(cls, key, entry) for entry in (old, new))
+    except (ValidationError, ValueError):
+        return  # a key that holds no primary key
+    if before is None or after is None:
+        changed = tuple(field.name for field in stored_fields(cls))
+    else:
+        changed = changed_fields(before, after)
+    actor, comment = from_headers({} if new is None else new.headers)
+    told = {"old": before, "new": after, "changed": changed, "revision": revision, "actor": actor, "comment": comment}
+    for receiver, result in signals.config_changed.send_robust(cls, **told):
+        if isinstance(result, Exception):
+            logger.error("A receiver of config_changed failed: %r", receiver, exc_info=result)
+
+
+def _snapshot(cls: Any, key: str, entry: Any) -> Any:
+    if entry is None and cls._declaration.many:
+        return None
+    return frozen(_reading.of_entry(cls, key, entry))
+
+
+signals.config_changed.derive(entry_changed)

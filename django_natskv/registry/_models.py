@@ -1,0 +1,281 @@
+"""Config and Model: what declared classes are made of.
+
+Owns the methods of an object and of its class. Knows nothing of how any of them is carried out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import FrozenInstanceError
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
+
+from asgiref.sync import sync_to_async
+from django.db import models, transaction
+
+from django_natskv.exceptions import UsageError
+from django_natskv.registry import _history, _reading, _writing
+from django_natskv.registry._declaring import Declaration, Declared
+from django_natskv.registry._history import Revision
+from django_natskv.registry._objects import ConfigObjects, ModelObjects, ObjectsAttribute
+from django_natskv.registry._shown import Collection, Current
+from django_natskv.registry._steps import arun, run
+from django_natskv.registry._storing import ABSENT, Kept
+
+
+class NoDatabase(models.Manager[Any]):
+    """The manager that Django finds where it looks for one by itself."""
+
+    def get_queryset(self) -> NoReturn:
+        """Raise ``UsageError``: there is no table."""
+        name = self.model.__name__
+        message = f"{name} is kept in a bucket and has no table: use {name}.objects."
+        raise UsageError(message)
+
+
+class Stored(models.Model, metaclass=Declared):  # noqa: DJ008 - Config has one, Model the application's
+    """What Config and Model have in common: a Django model without a table, kept in a bucket."""
+
+    _declaration: ClassVar[Declaration]
+    _kept: Kept = ABSENT
+    do_not_call_in_templates = True  # or {{ ShopConfig.current }} would make an object to look at
+    _database = NoDatabase()
+
+    if not TYPE_CHECKING:  # a checker would compare the Meta of each subclass with it
+
+        class Meta:
+            """See Config and Model."""
+
+            abstract = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if self.__dict__.get("_frozen"):
+            message = (
+                f"This {type(self).__name__} is a snapshot, which everybody shares: change and save what "
+                "`objects.get()` gives."
+            )
+            raise FrozenInstanceError(message)
+        super().__setattr__(name, value)
+
+    def __reduce__(self) -> Any:
+        # Django would look for the class among the project's models.
+        return _rebuild, (type(self), dict(self.__dict__))
+
+    def save(  # type: ignore[override]
+        self, *, update_fields: Iterable[str] | None = None, actor: Any = None, comment: str = ""
+    ) -> None:
+        """Validate (``full_clean``) and save, if what is stored is still what was read.
+
+        ``actor``: who did it, a user for instance; ``comment``: why. Both are kept with the revision. With
+        ``update_fields`` only these are saved, over whatever the others have become: a lost race is run again, up to
+        60 times. The first save makes the bucket, unless Meta says ``CREATE = False``.
+
+        Raises ``ValidationError``, ``Conflict`` when somebody else was faster, ``BucketNotFound``, ``CodecError`` when
+        what is stored cannot be read at all, and ``OperationalError``. After ``OperationTimedOut`` it may have been
+        saved; after the others it was not.
+        """
+        run(_writing.saving(self, update_fields, actor, comment))
+
+    @classmethod
+    def _begin(cls) -> None:
+        """Set up what a class that was declared just now keeps in this process."""
+
+    @classmethod
+    def upgrade(cls, data: dict[str, Any], from_version: int) -> Mapping[str, Any]:  # noqa: ARG003
+        """Return stored ``data`` of an earlier ``Meta.version`` in the shape of today. Override it to rename or retype.
+
+        ``data`` is the stored JSON, a copy. Called in reading; what it returns is stored by the next save.
+        """
+        return data
+
+    @property
+    def revision(self) -> int:
+        """The revision that this object was read at, or last saved as; 0 when nothing is stored."""
+        return self._kept.revision
+
+    @property
+    def undecodable(self) -> tuple[str, ...]:
+        """The names of fields whose stored values cannot be read; "$" when none of it can."""
+        return tuple(self._kept.undecodable)
+
+    def validate_unique(self, exclude: Any = None) -> None:
+        """Do nothing: the primary key is what is unique, and a save makes sure of that."""
+
+    def validate_constraints(self, exclude: Any = None) -> None:
+        """Do nothing: constraints are a database's."""
+
+    async def asave(  # type: ignore[override]
+        self, *, update_fields: Iterable[str] | None = None, actor: Any = None, comment: str = ""
+    ) -> None:
+        """See save()."""
+        await arun(_writing.saving(self, update_fields, actor, comment))
+
+    def save_on_commit(self, *, using: str | None = None, actor: Any = None, comment: str = "") -> None:
+        """Validate now, and save when the database transaction is committed; never if it is rolled back.
+
+        ``using`` is the alias of the database. Outside of a transaction it saves at once. What ``save()`` raises then
+        comes out of the commit.
+        """
+        self.full_clean()
+        transaction.on_commit(partial(self.save, actor=actor, comment=comment), using=using)
+
+    async def asave_on_commit(self, *, using: str | None = None, actor: Any = None, comment: str = "") -> None:
+        """See save_on_commit()."""
+        await sync_to_async(self.save_on_commit)(using=using, actor=actor, comment=comment)
+
+    def delete(self, *, actor: Any = None, comment: str = "") -> tuple[int, dict[str, int]]:  # type: ignore[override]
+        """Delete what is stored, if it is still what was read; a Config then reads as its defaults.
+
+        Returns how many were deleted, as Django does. Raises ``Conflict`` and ``OperationalError``.
+        """
+        return run(_writing.deleting(self, actor, comment))
+
+    async def adelete(  # type: ignore[override]
+        self, *, actor: Any = None, comment: str = ""
+    ) -> tuple[int, dict[str, int]]:
+        """See delete()."""
+        return await arun(_writing.deleting(self, actor, comment))
+
+    def refresh(self) -> None:
+        """Take the values that the server has now, whatever was changed here; ``DoesNotExist`` when they are gone."""
+        run(_writing.refreshing(self))
+
+    async def arefresh(self) -> None:
+        """See refresh()."""
+        await arun(_writing.refreshing(self))
+
+    def refresh_from_db(self, *_arguments: Any, **_options: Any) -> None:
+        """Do what refresh() does, by Django's name for it."""
+        self.refresh()
+
+    async def arefresh_from_db(self, *_arguments: Any, **_options: Any) -> None:
+        """See refresh_from_db()."""
+        await self.arefresh()
+
+
+class Config(Stored):
+    """One object, declared like a Django model: subclass it, with fields that all have a default.
+
+    ``class Meta`` may say ``bucket`` ("config"), ``key`` (the label, such as "shop.ShopConfig"), ``connection``
+    ("default"), ``history`` (revisions to keep, 20), ``version`` (of the fields, 1), ``CREATE`` (whether the first save
+    makes the bucket, True) and ``fieldsets``, beside what Django knows.
+    """
+
+    _many = False
+
+    if TYPE_CHECKING:
+        current: ClassVar[Self]
+        objects: ClassVar[ConfigObjects[Self]]
+    else:
+        objects = ObjectsAttribute(ConfigObjects)
+
+    if not TYPE_CHECKING:  # a checker would compare the Meta of each subclass with it
+
+        class Meta:
+            """See Config."""
+
+            abstract = True
+
+    def __str__(self) -> str:
+        return str(self._meta.verbose_name)
+
+    @classmethod
+    def _begin(cls) -> None:
+        cls.current = Current()  # type: ignore[assignment]
+
+    @classmethod
+    def history(cls) -> list[Revision[Self]]:
+        """Return the revisions that the bucket keeps, oldest first."""
+        return run(_history.reading(cls, cls._declaration.key))
+
+    @classmethod
+    async def ahistory(cls) -> list[Revision[Self]]:
+        """See history()."""
+        return await arun(_history.reading(cls, cls._declaration.key))
+
+    @classmethod
+    def rollback(cls, revision: int, *, actor: Any = None, comment: str = "") -> Self:
+        """Save what was stored at ``revision`` again, validated, as a new revision, and return it.
+
+        Raises ``DoesNotExist`` when that revision is not kept, ``ValidationError``, and ``Conflict`` when somebody
+        saves at the same time. ``comment`` says which revision it was, by default.
+        """
+        return run(_history.rolling_back(cls, cls._declaration.key, revision, actor, comment))  # type: ignore[no-any-return]
+
+    @classmethod
+    async def arollback(cls, revision: int, *, actor: Any = None, comment: str = "") -> Self:
+        """See rollback()."""
+        return await arun(_history.rolling_back(cls, cls._declaration.key, revision, actor, comment))
+
+    @classmethod
+    def as_of(cls, when: datetime) -> Self:
+        """Return a snapshot of what was stored at ``when``; ``DoesNotExist`` when that is not kept any more."""
+        return run(_history.as_of(cls, cls._declaration.key, when))  # type: ignore[no-any-return]
+
+    @classmethod
+    async def aas_of(cls, when: datetime) -> Self:
+        """See as_of()."""
+        return await arun(_history.as_of(cls, cls._declaration.key, when))
+
+
+class Model(Stored):  # noqa: DJ008 - the application's
+    """Many objects, a key each, declared like a Django model: subclass it, with a field that is the primary key.
+
+    ``class Meta`` as in Config; an object's key is ``Meta.key``, a dot and its primary key, escaped.
+    """
+
+    _many = True
+    _collection: ClassVar[Collection]
+
+    if TYPE_CHECKING:
+        objects: ClassVar[ModelObjects[Self]]
+    else:
+        objects = ObjectsAttribute(ModelObjects)
+
+    if not TYPE_CHECKING:  # a checker would compare the Meta of each subclass with it
+
+        class Meta:
+            """See Config."""
+
+            abstract = True
+
+    @classmethod
+    def _begin(cls) -> None:
+        cls._collection = Collection()
+
+    @classmethod
+    def history(cls, pk: Any) -> list[Revision[Self]]:
+        """Return the revisions that the bucket keeps of the object ``pk``, oldest first."""
+        return run(_history.reading(cls, _reading.key_of(cls, pk)))
+
+    @classmethod
+    async def ahistory(cls, pk: Any) -> list[Revision[Self]]:
+        """See history()."""
+        return await arun(_history.reading(cls, _reading.key_of(cls, pk)))
+
+    @classmethod
+    def rollback(cls, pk: Any, revision: int, *, actor: Any = None, comment: str = "") -> Self:
+        """Save what was stored of the object ``pk`` at ``revision`` again. See Config.rollback()."""
+        return run(_history.rolling_back(cls, _reading.key_of(cls, pk), revision, actor, comment))  # type: ignore[no-any-return]
+
+    @classmethod
+    async def arollback(cls, pk: Any, revision: int, *, actor: Any = None, comment: str = "") -> Self:
+        """See rollback()."""
+        return await arun(_history.rolling_back(cls, _reading.key_of(cls, pk), revision, actor, comment))
+
+    @classmethod
+    def as_of(cls, pk: Any, when: datetime) -> Self:
+        """Return a snapshot of the object ``pk`` as it was at ``when``; ``DoesNotExist`` if it was not, or unknown."""
+        return run(_history.as_of(cls, _reading.key_of(cls, pk), when))  # type: ignore[no-any-return]
+
+    @classmethod
+    async def aas_of(cls, pk: Any, when: datetime) -> Self:
+        """See as_of()."""
+        return await arun(_history.as_of(cls, _reading.key_of(cls, pk), when))
+
+
+def _rebuild(cls: type[Stored], attributes: dict[str, Any]) -> Stored:
+    made = cls.__new__(cls)
+    made.__dict__.update(attributes)
+    return made

@@ -1,0 +1,109 @@
+"""Overriding: configs that read as something else for a while, without a write.
+
+Owns the context manager and decorator. Knows nothing of test frameworks but where a test of theirs begins and ends.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import unittest
+from collections.abc import Callable
+from contextvars import Token
+from types import TracebackType
+from typing import Any, TypeVar
+
+from django_natskv.registry import _views
+from django_natskv.registry._lookups import find_field
+from django_natskv.registry._models import Config
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class override_config:  # noqa: N801 - used as a function is
+    """Let a Config read as if ``fields`` were stored: ``with override_config(ShopConfig, banner="Sale"): ...``.
+
+    Holds for this thread or task and what it starts from here, until the end; never written anywhere. A decorator of
+    functions, coroutine functions and test classes too: of a ``TestCase`` for all of each test, of another class for
+    its test methods. May be nested, the innermost wins, and used again.
+
+    With ``everywhere`` it holds in all threads of the process, for tests against a live server.
+    ``objects.get()`` gives what is stored nevertheless: what is saved must never hold an override.
+    """
+
+    def __init__(self, config: type[Config] | Any, /, *, everywhere: bool = False, **fields: Any) -> None:
+        if not (isinstance(config, type) and issubclass(config, Config)):
+            message = f"override_config() is for a class made from registry.Config, not {config!r}."
+            raise TypeError(message)
+        self._config = config
+        self._everywhere = everywhere
+        self._fields = {name: find_field(config, name).to_python(value) for name, value in fields.items()}
+        self._tokens: list[Token[Any]] = []
+
+    def __enter__(self) -> Any:
+        if self._everywhere:
+            _views.everywhere.append((self._config, self._fields))
+            self._look_up()
+        else:
+            self._tokens.append(_views.view.set(_views.overridden(self._config, self._fields)))
+        return self._config.current
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._everywhere:
+            _views.everywhere.remove((self._config, self._fields))
+            self._look_up()
+        else:
+            _views.view.reset(self._tokens.pop())
+
+    def _look_up(self) -> None:
+        self._config.__dict__["current"].slow_down()
+
+    def _again(self) -> override_config:
+        # Tests may run side by side: each entry is an object of its own.
+        return override_config(self._config, everywhere=self._everywhere, **self._fields)
+
+    def __call__(self, decorated: F) -> F:
+        """Decorate a function, a coroutine function or a test class."""
+        if isinstance(decorated, type):
+            self._decorate_class(decorated)
+            return decorated
+        if inspect.iscoroutinefunction(decorated):
+
+            @functools.wraps(decorated)
+            async def awaited(*arguments: Any, **options: Any) -> Any:
+                with self._again():
+                    return await decorated(*arguments, **options)
+
+            return awaited  # type: ignore[return-value]
+
+        @functools.wraps(decorated)
+        def plain(*arguments: Any, **options: Any) -> Any:
+            with self._again():
+                return decorated(*arguments, **options)
+
+        return plain  # type: ignore[return-value]
+
+    def _decorate_class(self, cls: Any) -> None:
+        if issubclass(cls, unittest.IsolatedAsyncioTestCase):
+            cls.setUp = self._entering(cls.setUp)
+            return
+        if issubclass(cls, unittest.TestCase):
+            cls.run = self(cls.run)  # setUp and tearDown included
+            return
+        for name in dir(cls):
+            method = getattr(cls, name)
+            if name.startswith("test") and inspect.isfunction(method):
+                setattr(cls, name, self(method))
+
+    def _entering(self, set_up: Any) -> Any:
+        # Such a test runs in a context of its own, which is first entered by setUp().
+        @functools.wraps(set_up)
+        def entered(case: unittest.TestCase) -> None:
+            again = self._again()
+            again.__enter__()
+            case.addCleanup(again.__exit__, None, None, None)
+            set_up(case)
+
+        return entered

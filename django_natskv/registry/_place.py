@@ -1,0 +1,169 @@
+"""Places: the bucket that classes are kept in, as this process reaches it.
+
+Owns the way to its local cache and to its handle, and that the first write makes it as it is declared. Knows nothing of
+objects: it reads and writes bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from django_natskv import kv
+from django_natskv.connections import connections
+from django_natskv.exceptions import BucketExists, BucketNotFound, OperationalError
+from django_natskv.registry._declaring import DEFAULT_HISTORY, Declaration, declared
+from django_natskv.registry._steps import Operation, ask
+
+logger = logging.getLogger("django_natskv.registry")
+
+CODEC = "bytes"  # not JSON: a copy hands bytes out as they are, and what cannot be read is told field by field
+
+
+class Place:
+    """One bucket of one connection."""
+
+    def __init__(self, connection: str, bucket: str) -> None:
+        self.alias = connection
+        self.bucket = bucket
+        self._opened: tuple[Any, kv.Bucket] | None = None
+        self._complained = ""
+
+    @property
+    def connection(self) -> Any:
+        """The connection, as it is configured now."""
+        return connections[self.alias]
+
+    @property
+    def cache(self) -> Any:
+        """The copy of the bucket in this process."""
+        return self.connection.local_cache(self.bucket, codec=CODEC)
+
+    # --- read from memory ---
+
+    def entry(self, key: str, otherwise: Any = None) -> Any:
+        """Return the entry of ``key``, or None; ``otherwise`` when the copy was refused."""
+        try:
+            return self.cache.get(key)
+        except OperationalError as error:
+            self._complain(error)
+            return otherwise
+
+    def entries(self, otherwise: dict[str, Any]) -> dict[str, Any]:
+        """Return all entries, of one moment; ``otherwise`` when the copy was refused."""
+        try:
+            found: dict[str, Any] = self.cache.items()
+        except OperationalError as error:
+            self._complain(error)
+            return otherwise
+        return found
+
+    def _complain(self, error: OperationalError) -> None:
+        if str(error) != self._complained:
+            # Once, and not at every read.
+            self._complained = str(error)
+            logger.error("What is declared stands in for what is stored: %s", error)
+
+    # --- read from the server ---
+
+    def get(self, key: str, revision: int | None = None) -> Operation[Any]:
+        """Read the entry of ``key``, or None, from the server."""
+        return self._read("get", key, revision=revision)
+
+    def history(self, key: str) -> Operation[list[Any]]:
+        """Read all that is kept of ``key``, oldest first."""
+        found = yield from self._read("history", key)
+        return found or []
+
+    def below(self, key: str) -> Operation[dict[str, Any]]:
+        """Read the entries of all keys one word below ``key``."""
+        keys = yield from self._read("keys", f"{key}.*")
+        if not keys:
+            return {}
+        return (yield from self._read("get_many", sorted(keys))) or {}
+
+    def kept(self) -> Operation[int]:
+        """Read how many revisions of a key the bucket keeps."""
+        context = yield ask(self.connection, "kv")
+        status = yield ask(context, "bucket_status", self.bucket)
+        return int(status.history)
+
+    def _read(self, name: str, *arguments: Any, **options: Any) -> Operation[Any]:
+        try:
+            handle = yield from self._handle()
+            return (yield ask(handle, name, *arguments, **options))
+        except BucketNotFound:
+            self._opened = None
+            return None
+
+    # --- written to the server ---
+
+    def write(self, declaration: Declaration, key: str, data: bytes, revision: int, headers: Any) -> Operation[int]:
+        """Write ``data``, if ``revision`` is still the newest of ``key``; 0: if the key is absent. Make the bucket."""
+        try:
+            return (yield from self._write(key, data, revision, headers))
+        except BucketNotFound:
+            self._opened = None
+            if not declaration.create:
+                message = (
+                    f"There is no bucket {self.bucket!r} for {declaration.key}, which does not make it (CREATE is "
+                    "False): make it with `manage.py natskv_bucket sync`."
+                )
+                raise BucketNotFound(message, bucket=self.bucket) from None
+        yield from self._make()
+        return (yield from self._write(key, data, revision, headers))
+
+    def _write(self, key: str, data: bytes, revision: int, headers: Any) -> Operation[int]:
+        handle = yield from self._handle()
+        if revision:
+            return int((yield ask(handle, "update", key, data, revision, headers=headers)))
+        return int((yield ask(handle, "create", key, data, headers=headers)))
+
+    def delete(self, key: str, revision: int, headers: Any) -> Operation[None]:
+        """Delete ``key``, if ``revision`` is still its newest."""
+        handle = yield from self._handle()
+        yield ask(handle, "delete", key, revision=revision, headers=headers)
+
+    def _handle(self) -> Operation[kv.Bucket]:
+        connection = self.connection
+        opened = self._opened
+        if opened is None or opened[0] is not connection:
+            context = yield ask(connection, "kv")
+            handle = yield ask(context, "open_bucket", self.bucket, codec=CODEC)
+            self._opened = opened = (connection, handle)
+        return opened[1]
+
+    def _make(self) -> Operation[None]:
+        context = yield ask(self.connection, "kv")
+        try:
+            yield ask(context, "create_bucket", declared_bucket(self.alias, self.bucket), codec=CODEC)
+        except BucketExists:
+            # Another process was faster, with another declaration: `natskv_bucket sync` tells.
+            logger.warning("The bucket %s was made by another process, not as it is declared here.", self.bucket)
+
+
+def declared_bucket(alias: str, bucket: str) -> dict[str, Any]:
+    """Return how a bucket of the registry is to be made: as the settings say, with the longest history of a class."""
+    wanted = [
+        cls._declaration.history or DEFAULT_HISTORY
+        for cls in declared
+        if (cls._declaration.connection, cls._declaration.bucket) == (alias, bucket)
+    ]
+    said: Mapping[str, Any] = connections[alias].settings.buckets.get(bucket, {})
+    return {"history": max(wanted, default=DEFAULT_HISTORY), **said, "bucket": bucket}
+
+
+_places: dict[tuple[str, str], Place] = {}
+
+
+def place_of(declaration: Declaration) -> Place:
+    """Return the place of a class."""
+    name = (declaration.connection, declaration.bucket)
+    found = _places.get(name)
+    return found if found is not None else _places.setdefault(name, Place(*name))
+
+
+def places() -> list[Place]:
+    """Return the places of all classes that are declared."""
+    return list({id(place): place for place in (place_of(cls._declaration) for cls in declared)}.values())

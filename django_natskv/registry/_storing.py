@@ -1,0 +1,260 @@
+"""The stored form: JSON of the fields that differ from their defaults, with whatever else was found there.
+
+Owns how fields become JSON and come back, and what is made of a document that cannot be read. Knows nothing of where
+documents come from or of who reads them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field as a_field
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID
+
+from django.core.exceptions import ValidationError
+from django.db import models
+
+from django_natskv.exceptions import CodecError
+from django_natskv.registry._frozen import freeze
+from django_natskv.registry._names import from_token
+
+VERSION = "$version"
+WHOLE = "$"  # in ``Kept.undecodable``: the document itself could not be read
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NATIVE = (bool, int, str, type(None))
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What an object was read from, or last written as.
+
+    ``revision`` is 0 where nothing is stored. ``document`` is the stored JSON, upgraded to the version of today.
+    ``undecodable`` has, for each field that could not be read, the JSON of what it reads as instead.
+    """
+
+    revision: int = 0
+    document: Mapping[str, Any] = a_field(default_factory=lambda: _NOTHING)
+    undecodable: Mapping[str, Any] = a_field(default_factory=lambda: _NOTHING)
+
+    def __reduce__(self) -> Any:
+        """Pickle and copy: a view of a mapping cannot be."""
+        return Kept, (self.revision, dict(self.document), dict(self.undecodable))
+
+
+ABSENT = Kept()
+
+
+def stored_fields(cls: Any) -> Iterator[Any]:
+    """Yield the fields that are stored as values: all but the primary key, which is in the key."""
+    return (field for field in cls._meta.concrete_fields if not field.primary_key)
+
+
+def to_json(field: Any, instance: Any) -> Any:
+    """Return the value of ``field`` as JSON that any language can read."""
+    value = field.value_from_object(instance)
+    if isinstance(field, models.JSONField):
+        return value if field.encoder is None else json.loads(json.dumps(value, cls=field.encoder))
+    if isinstance(value, float):
+        return value if value - value == 0 else str(value)  # NaN and the infinities are not JSON
+    if isinstance(value, _NATIVE):
+        return value
+    # As Django's serializers do it; unlike DjangoJSONEncoder it keeps the microseconds of times.
+    return field.value_to_string(instance)
+
+
+def from_json(field: Any, value: Any) -> Any:
+    """Return the value of ``field`` that is stored as ``value``; ``ValidationError`` when it is none."""
+    if isinstance(field, models.JSONField):
+        return value if field.decoder is None else json.loads(json.dumps(value), cls=field.decoder)
+    if value is None:
+        if not field.null:
+            raise ValidationError(field.error_messages["null"], code="null")
+        return None
+    if isinstance(value, dict | list):
+        message = f"a JSON {'object' if isinstance(value, dict) else 'array'} is no value of a {type(field).__name__}"
+        raise ValidationError(message, code="invalid")
+    found = field.to_python(value)
+    if isinstance(value, float) and isinstance(found, int) and found != value:
+        # Python cuts off what is behind the point, and the next save would store that.
+        raise ValidationError(field.error_messages["invalid"], code="invalid", params={"value": value})
+    return bytes(found) if isinstance(found, memoryview) else found
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tell whether two JSON values are the same: 1, 1.0 and true are three."""
+    return json.dumps(one) == json.dumps(other)
+
+
+def values(instance: Any) -> dict[str, Any]:
+    """Return all stored fields of ``instance`` as JSON."""
+    return {field.name: to_json(field, instance) for field in stored_fields(instance)}
+
+
+def changed_fields(old: Any, new: Any) -> tuple[str, ...]:
+    """Return the names of the fields in which two objects of a class differ."""
+    before, after = values(old), values(new)
+    return tuple(name for name in before if not same(before[name], after[name]))
+
+
+def to_document(instance: Any) -> dict[str, Any]:
+    """Return what is to be stored for ``instance``.
+
+    What was found there and is no field stays; a field that could not be read stays as it was found, unless it was
+    given another value since.
+    """
+    kept: Kept = instance._kept
+    fresh = type(instance)()
+    fields = {field.name: field for field in stored_fields(instance)}
+    document = {name: value for name, value in kept.document.items() if name not in fields}
+    for name, field in fields.items():
+        value = to_json(field, instance)
+        if name in kept.undecodable and same(value, kept.undecodable[name]):
+            document[name] = kept.document[name]
+        elif _is_chosen(field) or not same(value, to_json(field, fresh)):
+            document[name] = value
+    version = max(instance._declaration.version, _version_of(kept.document))
+    if version > 1:
+        document[VERSION] = version
+    return document
+
+
+def to_bytes(document: Mapping[str, Any]) -> bytes:
+    """Return the bytes that are stored for a document."""
+    return json.dumps(dict(document), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _is_chosen(field: Any) -> Any:
+    # Today's default may be a chance one, or the time: what was saved would read as something else tomorrow. What a
+    # class makes (list, dict, timedelta) is the same each time.
+    return field.has_default() and callable(field.default) and not isinstance(field.default, type)
+
+
+def _version_of(document: Mapping[str, Any]) -> int:
+    version = document.get(VERSION, 1)
+    return version if type(version) is int else 1
+
+
+class Unreadable(Exception):  # noqa: N818 - a reason, never raised out of the package
+    """A document cannot be read at all."""
+
+
+def read_document(cls: Any, data: bytes) -> dict[str, Any]:
+    """Return the document in ``data``, upgraded to the version of ``cls``; ``Unreadable``."""
+    try:
+        document = json.loads(data)
+    except ValueError as error:
+        message = f"it is not JSON: {error}"
+        raise Unreadable(message) from error
+    if not isinstance(document, dict):
+        message = "it is JSON, but no object"
+        raise Unreadable(message)
+    found = _version_of(document)
+    if found < cls._declaration.version:
+        try:
+            document = dict(cls.upgrade(copy.deepcopy(document), found))
+        except Exception as error:
+            message = f"{cls.__name__}.upgrade() failed: {error!r}"
+            raise Unreadable(message) from error
+        document[VERSION] = cls._declaration.version
+    return document
+
+
+def load(cls: Any, key: str, data: bytes | None, revision: int, last: Any = None) -> tuple[Any, list[Any]]:
+    """Return the object of ``cls`` that is stored under ``key`` as ``data``, with an error for all that is undecodable.
+
+    ``data`` is None where nothing is stored. What is undecodable reads as in ``last``, an earlier object, else as its
+    default.
+    """
+    if data is None:
+        return _instance(cls, key, ABSENT), []
+    try:
+        document = read_document(cls, data)
+    except Unreadable as error:
+        fallback = copy_of(last) if last is not None else _instance(cls, key, ABSENT)
+        fallback._kept = Kept(revision, _NOTHING, {WHOLE: values(fallback)})
+        return fallback, [_error(cls, key, None, error)]
+    errors: list[Any] = []
+    undecodable: dict[str, Any] = {}
+    instance = _instance(cls, key, ABSENT)
+    for field in stored_fields(cls):
+        if field.name in document:
+            try:
+                value = from_json(field, document[field.name])
+            except Exception as error:  # noqa: BLE001 - whatever a field makes of a value that is none
+                errors.append(_error(cls, key, field.name, error))
+                if last is not None:
+                    setattr(instance, field.attname, copy.deepcopy(getattr(last, field.attname)))
+                undecodable[field.name] = to_json(field, instance)
+            else:
+                setattr(instance, field.attname, value)
+    instance._kept = Kept(revision, document, undecodable)
+    return instance, errors
+
+
+def base_of(instance: Any) -> Any:
+    """Return ``instance`` as it was when it was read, or last written."""
+    kept: Kept = instance._kept
+    base = _instance(type(instance), None, kept)
+    base.pk = instance.pk
+    found = {**kept.document, **kept.undecodable, **kept.undecodable.get(WHOLE, {})}
+    for field in stored_fields(instance):
+        if field.name in found:
+            setattr(base, field.attname, from_json(field, copy.deepcopy(found[field.name])))
+    return base
+
+
+def copy_of(instance: Any) -> Any:
+    """Return a copy of ``instance`` that can be changed."""
+    cls: Any = type(instance)
+    made = cls.__new__(cls)
+    state = models.base.ModelState()
+    state.adding = instance._state.adding
+    for name, value in vars(instance).items():
+        if name not in _OWN:
+            made.__dict__[name] = value if type(value) in _UNCHANGEABLE else copy.deepcopy(value)
+    made.__dict__.update(_state=state, _kept=instance._kept)
+    return made
+
+
+_OWN = frozenset({"_state", "_kept", "_frozen"})
+_UNCHANGEABLE = frozenset({str, int, bool, float, bytes, type(None), Decimal, UUID, datetime, date, time, timedelta})
+
+
+def frozen(instance: Any) -> Any:
+    """Return ``instance`` itself, from now on a snapshot that cannot be changed."""
+    for field in stored_fields(instance):
+        setattr(instance, field.attname, freeze(getattr(instance, field.attname)))
+    instance.__dict__["_frozen"] = True
+    return instance
+
+
+def _instance(cls: Any, key: str | None, kept: Kept) -> Any:
+    instance = cls()
+    if key is not None and cls._declaration.many:
+        instance.pk = cls._meta.pk.to_python(from_token(key.removeprefix(f"{cls._declaration.key}.")))
+    instance._kept = kept
+    instance._state.adding = False
+    return instance
+
+
+def token_text(cls: Any, pk: Any) -> str:
+    """Return a primary key as text, from which ``to_python`` makes it again."""
+    field = cls._meta.pk
+    probe = cls.__new__(cls)
+    probe.__dict__[field.attname] = field.to_python(pk)
+    return str(field.value_to_string(probe))
+
+
+def _error(cls: Any, key: str, field: str | None, error: Exception) -> CodecError:
+    where = f"The field {field!r} of" if field else "The value of"
+    said = "; ".join(error.messages) if isinstance(error, ValidationError) else str(error)
+    bucket = cls._declaration.bucket
+    message = f"{where} {cls.__name__} in bucket {bucket!r}, key {key!r}, cannot be read ({type(error).__name__})."
+    made = CodecError(message, bucket=bucket, key=key)
+    made.__dict__.update(field=field, detail=said)
+    return made

@@ -1,0 +1,77 @@
+"""What one context of execution sees instead of the newest: pinned moments and overrides.
+
+Owns the context variable of both, and the overrides that hold in the whole process. Knows nothing of how objects are
+read where there is neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(slots=True)
+class Pin:
+    """The entries of each bucket as they were when it was first read under this pin."""
+
+    entries: dict[Any, Mapping[str, Any]] = field(default_factory=dict)
+    made: dict[Any, Any] = field(default_factory=dict)  # (class, key) -> (entry, snapshot)
+
+    def forget(self, place: Any) -> None:
+        """Read a bucket anew: this context has written to it."""
+        self.entries.pop(place, None)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a context sees: a pin, if there is one, and fields by class, the innermost last."""
+
+    pin: Pin | None = None
+    overrides: tuple[tuple[Any, Mapping[str, Any]], ...] = ()
+    made: dict[Any, tuple[Any, Any, Any]] = field(default_factory=dict)  # class -> base, overrides, snapshot
+
+
+view: ContextVar[View | None] = ContextVar("natskv_view", default=None)
+everywhere: list[tuple[Any, Mapping[str, Any]]] = []
+_made: dict[Any, tuple[Any, Any, Any]] = {}
+
+
+def current_pin() -> Pin | None:
+    """Return the pin of this context."""
+    found = view.get()
+    return None if found is None else found.pin
+
+
+def pinned() -> View:
+    """Return the view of this context with a pin: the one that it has, else a new one."""
+    found = view.get() or View()
+    return found if found.pin is not None else replace(found, pin=Pin(), made={})
+
+
+def overridden(cls: Any, fields: Mapping[str, Any]) -> View:
+    """Return the view of this context with further fields of ``cls``."""
+    found = view.get() or View()
+    return replace(found, overrides=(*found.overrides, (cls, fields)), made={})
+
+
+def seen(cls: Any, base: Any, make: Any) -> Any:
+    """Return ``base``, the one object of ``cls``, as this context sees it; one object as long as that is the same."""
+    found = view.get()
+    own = found.overrides if found is not None else ()
+    fields = tuple(given for owner, given in (*everywhere, *own) if owner is cls)
+    if not fields:
+        return base
+    made = found.made if found is not None else _made
+    known = made.get(cls)
+    if known is not None and known[0] is base and known[1] == fields:
+        return known[2]
+    snapshot = make(base, {name: value for given in fields for name, value in given.items()})
+    made[cls] = (base, fields, snapshot)
+    return snapshot
+
+
+def overrides_everywhere(cls: Any) -> bool:
+    """Tell whether an override of ``cls`` holds in the whole process."""
+    return any(owner is cls for owner, _ in everywhere)

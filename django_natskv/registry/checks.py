@@ -1,0 +1,183 @@
+"""What ``manage.py check`` says about declared configs and models.
+
+Owns the rules of declarations, each with its id. Must not connect: what the server has is ``natskv_bucket sync``'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.core import checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import models
+from django.utils.connection import ConnectionDoesNotExist
+
+from django_natskv import conf
+from django_natskv.exceptions import UsageError
+from django_natskv.kv.entries import MAX_HISTORY
+from django_natskv.kv.names import check_key, check_name
+from django_natskv.registry._declaring import DEFAULT_HISTORY, declared
+from django_natskv.registry._models import Config, Model
+
+Found = Iterator[checks.CheckMessage]
+
+
+def check_registry(**_kwargs: Any) -> list[checks.CheckMessage]:
+    """Return a message for each declaration that cannot work. The network is not touched."""
+    found: list[checks.CheckMessage] = []
+    for cls in declared:
+        for rule in _RULES:
+            found.extend(rule(cls))
+    found.extend(_keys_taken_twice())
+    return found
+
+
+def _fields(cls: Any) -> list[Any]:
+    return [*cls._meta.local_fields, *cls._meta.local_many_to_many, *cls._meta.private_fields]
+
+
+def _relations(cls: Any) -> Found:
+    for field in _fields(cls):
+        if field.is_relation and not getattr(field.remote_field, "parent_link", False):
+            hint = "Keep the primary key of the other object in a plain field, and look it up."
+            yield checks.Error("A relation needs a database.", hint=hint, obj=field, id="natskv.E200")
+
+
+def _files(cls: Any) -> Found:
+    for field in _fields(cls):
+        if isinstance(field, models.FileField):
+            hint = "Keep the name or the address of the file in a CharField or a URLField."
+            yield checks.Error("A file cannot be kept in a bucket.", hint=hint, obj=field, id="natskv.E201")
+
+
+def _filled_by_a_database(cls: Any) -> Found:
+    for field in cls._meta.concrete_fields:
+        automatic = isinstance(field, models.AutoField) and not field.auto_created
+        if automatic or getattr(field, "generated", False):
+            hint = "Use a field that the application fills, a UUIDField with a default for instance."
+            yield checks.Error("Only a database could fill this field.", hint=hint, obj=field, id="natskv.E202")
+
+
+def _keys_taken_twice() -> Found:
+    for position, cls in enumerate(declared):
+        for other in declared[:position]:
+            if _meet(cls._declaration, other._declaration):
+                where = f"bucket {cls._declaration.bucket!r}"
+                text = f"Its key {cls._declaration.key!r} in {where} is also that of {other._meta.label}."
+                yield checks.Error(text, hint="Give one of them another Meta.key.", obj=cls, id="natskv.E203")
+
+
+def _meet(one: Any, other: Any) -> bool:
+    if (one.connection, one.bucket) != (other.connection, other.bucket):
+        return False
+    if one.many != other.many:
+        many, single = (one, other) if one.many else (other, one)
+        # A config at the key of one of the objects; at the key above them it is in nobody's way.
+        return bool(single.key.rpartition(".")[0] == many.key)
+    return bool(one.key == other.key)
+
+
+def _names(cls: Any) -> Found:
+    for name, check in (("bucket", check_name), ("key", check_key)):
+        try:
+            check(getattr(cls._declaration, name))
+        except UsageError as error:
+            yield checks.Error(f"Its Meta.{name}: {error}", obj=cls, id="natskv.E204")
+
+
+def _defaults(cls: Any) -> Found:
+    for field in cls._meta.concrete_fields if issubclass(cls, Config) else ():
+        empty = field.empty_strings_allowed and field.blank
+        if not (field.primary_key or field.has_default() or field.null or empty):
+            hint = "Give it a default, which is what it reads as while nothing is stored."
+            yield checks.Error("A field of a Config needs a default.", hint=hint, obj=field, id="natskv.E205")
+
+
+def _primary_key(cls: Any) -> Found:
+    pk = cls._meta.pk
+    if issubclass(cls, Model) and pk.auto_created:
+        hint = "Declare a field with primary_key=True; its value is part of the object's key."
+        yield checks.Error("A Model needs a primary key.", hint=hint, obj=cls, id="natskv.E206")
+    if issubclass(cls, Config) and not pk.auto_created:
+        hint = "Remove primary_key=True: there is one object. Or make it a Model, to have several."
+        yield checks.Error("A Config has no primary key.", hint=hint, obj=pk, id="natskv.E206")
+
+
+def _reserved(cls: Any) -> Found:
+    base = Config if issubclass(cls, Config) else Model
+    for field in _fields(cls):
+        taken = hasattr(base, field.name) or field.name in ("current", "pk")
+        if taken or (field.name == "id" and not field.primary_key):
+            text = f"The name {field.name!r} is taken by {base.__name__} itself."
+            yield checks.Error(text, hint="Rename the field.", obj=field, id="natskv.E207")
+
+
+def _connection(cls: Any) -> Found:
+    try:
+        aliases = conf.aliases()
+    except ImproperlyConfigured:
+        return  # told by the checks of the settings
+    if cls._declaration.connection not in aliases:
+        text = f"Its Meta.connection {cls._declaration.connection!r} is no alias of settings.NATSKV."
+        yield checks.Error(text, hint=f"There are: {', '.join(aliases) or 'none'}.", obj=cls, id="natskv.E208")
+
+
+def _numbers(cls: Any) -> Found:
+    history, version = cls._declaration.history, cls._declaration.version
+    if history is not None and (type(history) is not int or not 1 <= history <= MAX_HISTORY):
+        text = f"Its Meta.history is a number of revisions from 1 to {MAX_HISTORY}, not {history!r}."
+        yield checks.Error(text, obj=cls, id="natskv.E209")
+    if type(version) is not int or version < 1:
+        text = f"Its Meta.version is a whole number from 1, not {version!r}."
+        yield checks.Error(text, obj=cls, id="natskv.E209")
+
+
+def _django(cls: Any) -> Found:
+    for field in cls._meta.local_fields:
+        if not (field.is_relation or isinstance(field, models.FileField)):
+            yield from field.check(databases=())
+    yield from cls._check_ordering()
+
+
+def _history(cls: Any) -> Found:
+    declaration = cls._declaration
+    wanted = DEFAULT_HISTORY if declaration.history is None else declaration.history
+    try:
+        buckets = conf.connection_settings(declaration.connection).buckets
+    except (ImproperlyConfigured, ConnectionDoesNotExist):
+        return  # told by another rule
+    kept = buckets.get(declaration.bucket, {}).get("history")
+    if type(wanted) is int and kept is not None and kept < wanted:
+        text = (
+            f"Its bucket {declaration.bucket!r} is declared in settings.NATSKV to keep {kept} revisions of a key, and "
+            f"it wants {wanted}" + (", so that history(), rollback() and as_of() have nothing." if kept == 1 else ".")
+        )
+        hint = f"Raise the bucket's history, or say `history = {kept}` in Meta if that is what is meant."
+        yield checks.Warning(text, hint=hint, obj=cls, id="natskv.W200")
+
+
+def _unique(cls: Any) -> Found:
+    for field in _fields(cls):
+        if getattr(field, "unique", False) and not field.primary_key:
+            hint = "Only the primary key is unique. Check the others in clean(), as far as that can tell."
+            yield checks.Warning("unique=True does nothing here.", hint=hint, obj=field, id="natskv.W201")
+    if cls._meta.constraints or cls._meta.unique_together:
+        hint = "Check in clean() what they say."
+        yield checks.Warning("Constraints do nothing here.", hint=hint, obj=cls, id="natskv.W201")
+
+
+_RULES: tuple[Callable[[Any], Found], ...] = (
+    _relations,
+    _files,
+    _filled_by_a_database,
+    _names,
+    _defaults,
+    _primary_key,
+    _reserved,
+    _connection,
+    _numbers,
+    _django,
+    _history,
+    _unique,
+)

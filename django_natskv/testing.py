@@ -1,0 +1,10 @@
+"""Helpers for the tests of a project.
+
+Owns their public names. Must not be imported by the package itself.
+"""
+
+from __future__ import annotations
+
+from django_natskv.registry._overriding import override_config
+
+__all__ = ["override_config"]

@@ -1,0 +1,204 @@
+"""Corners of the registry: what is rare, and must not surprise."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import pickle
+
+import pytest
+from django.core.exceptions import ValidationError
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import models
+
+from django_natskv import connections, registry
+from django_natskv.exceptions import OperationTimedOut
+from django_natskv.kv import Bucket
+from django_natskv.registry._place import place_of
+from django_natskv.registry._storing import load, to_bytes, to_document
+from tests.fix_waiting import eventually
+from tests.registry_classes import BUCKET, Carrier, ShopConfig, Zone
+
+KEY = "shop.ShopConfig"
+
+
+class Upper(json.JSONDecoder):
+    def decode(self, text, *arguments):
+        found = super().decode(text, *arguments)
+        return found.upper() if isinstance(found, str) else found
+
+
+class Coded(registry.Config):
+    data = models.JSONField(default=str, blank=True, encoder=DjangoJSONEncoder, decoder=Upper)
+
+    class Meta:
+        bucket = BUCKET
+        app_label = "shop"
+
+
+def test_a_json_field_has_its_own_encoder_and_decoder():
+    from datetime import date  # noqa: PLC0415
+
+    document = to_document(Coded(data=date(2026, 1, 2)))
+    assert document == {"data": "2026-01-02"}
+    assert load(Coded, "shop.Coded", b'{"data": "abc"}', 1)[0].data == "ABC"
+    assert load(Coded, "shop.Coded", to_bytes({"data": [1]}), 1)[0].data == [1]
+
+
+@pytest.mark.parametrize("pk", ["", "x" * 1200, None])
+def test_what_cannot_be_a_key_is_no_object(shelf, pk):
+    with pytest.raises(Carrier.DoesNotExist):
+        Carrier.objects.get(pk=pk)
+    with pytest.raises(ValidationError):
+        Carrier.history(pk)
+
+
+def test_what_is_no_primary_key_is_no_object(shelf):
+    with pytest.raises(Zone.DoesNotExist):
+        Zone.objects.get(pk="seven")
+
+
+def test_a_flat_list_is_of_one_field(shelf):
+    with pytest.raises(TypeError, match="one field"):
+        Carrier.objects.values_list("code", "name", flat=True)
+
+
+def test_values_of_a_snapshot_are_copied_as_plain_ones(shelf):
+    shelf.put(KEY, {"tags": [{"a": [1]}]})
+    eventually(lambda: ShopConfig.current.tags)
+    tags = ShopConfig.current.tags
+    for made in (copy.copy(tags), copy.deepcopy(tags), pickle.loads(pickle.dumps(tags))):
+        made.append(1)
+        assert made == [{"a": [1]}, 1]
+    for made in (copy.copy(tags[0]), copy.deepcopy(tags[0]), pickle.loads(pickle.dumps(tags[0]))):
+        made["b"] = 1
+        assert made == {"a": [1], "b": 1}
+
+
+def test_a_receiver_that_fails_keeps_no_other_from_being_told(shelf, caplog):
+    told = []
+
+    def fails(sender, **_):
+        raise RuntimeError
+
+    def hears(sender, **_):
+        told.append(sender)
+
+    registry.config_changed.connect(fails)
+    registry.config_changed.connect(hears)
+    try:
+        shelf.put("shop.Zone.seven", {})  # no primary key: nobody's
+        shelf.put("shop.Other", {})
+        shelf.put(KEY, {"banner": "a"})
+        assert registry.wait_ready(10)
+        shelf.put(KEY, {"banner": "b"})
+        shelf.put("shop.Zone.seven", {"label": "x"})
+        shelf.put(KEY, {"banner": "c"})
+        eventually(lambda: ShopConfig in told)
+    finally:
+        registry.config_changed.disconnect(fails)
+        registry.config_changed.disconnect(hears)
+    assert set(told) == {ShopConfig}
+    assert "config_changed failed" in caplog.text
+
+
+def test_another_copy_of_the_bucket_tells_nothing_twice(shelf):
+    told = []
+
+    def hears(sender, revision, **_):
+        told.append(revision)
+
+    registry.config_changed.connect(hears)
+    try:
+        shelf.put(KEY, {"banner": "a"})
+        other = connections["default"].local_cache(BUCKET, codec="json")
+        assert other.wait_ready(10)
+        assert registry.wait_ready(10)
+        last = shelf.put(KEY, {"banner": "b"})
+        eventually(lambda: other.value(KEY) == {"banner": "b"} and last in told)
+        end = shelf.put(KEY, {"banner": "c"})
+        eventually(lambda: end in told)
+    finally:
+        registry.config_changed.disconnect(hears)
+    assert told == [last, end]
+
+
+def test_two_processes_that_make_the_bucket_differently_get_along(shelf, monkeypatch, caplog):
+    caplog.set_level(logging.WARNING)
+    place = place_of(ShopConfig._declaration)
+    make = type(place)._make
+
+    def late(self):
+        shelf.make(history=3)
+        return (yield from make(self))
+
+    monkeypatch.setattr(type(place), "_make", late)
+    ShopConfig.objects.update(lambda cfg: setattr(cfg, "limit", 3))
+    assert shelf.read(KEY) == {"limit": 3}
+    assert "made by another process" in caplog.text
+
+
+def test_get_or_create_that_loses_to_one_that_is_gone_again_says_so(shelf, monkeypatch):
+    place = place_of(Carrier._declaration)
+    write = type(place).write
+
+    def beaten(self, *arguments):
+        shelf.put("shop.Carrier.dhl", {})
+        try:
+            return (yield from write(self, *arguments))
+        finally:
+            shelf.bucket.delete("shop.Carrier.dhl")
+
+    monkeypatch.setattr(type(place), "write", beaten)
+    with pytest.raises(registry.Conflict):
+        Carrier.objects.get_or_create(code="dhl")
+    with pytest.raises(registry.Conflict):
+        Carrier.objects.create(code="dhl")
+
+
+def test_saving_some_fields_gives_up_after_a_bounded_number_of_races(shelf, monkeypatch):
+    from django_natskv.registry import _writing  # noqa: PLC0415
+
+    monkeypatch.setattr(_writing, "ATTEMPTS", 3)
+    cfg = ShopConfig.objects.update(lambda cfg: setattr(cfg, "limit", 3))
+    place = place_of(ShopConfig._declaration)
+    write = type(place).write
+    count = []
+
+    def beaten(self, *arguments):
+        count.append(shelf.put(KEY, {"banner": "theirs"}))
+        return (yield from write(self, *arguments))
+
+    monkeypatch.setattr(type(place), "write", beaten)
+    with pytest.raises(registry.Conflict) as caught:
+        cfg.save(update_fields=["limit"])
+    assert len(count) == 3
+    assert caught.value.theirs.banner == "theirs"
+
+
+def test_a_save_whose_answer_is_lost_is_no_conflict_of_fields_when_it_is_repeated(shelf, monkeypatch):
+    cfg = ShopConfig.objects.update(lambda cfg: setattr(cfg, "limit", 3))
+    update = Bucket.update
+
+    def lost(self, *arguments, **options):
+        update(self, *arguments, **options)
+        raise OperationTimedOut(may_have_been_applied=True)
+
+    cfg.limit = 4
+    monkeypatch.setattr(Bucket, "update", lost)
+    with pytest.raises(OperationTimedOut):
+        cfg.save()
+    monkeypatch.undo()
+    with pytest.raises(registry.Conflict) as caught:
+        cfg.save()
+    assert caught.value.fields == ()
+    caught.value.merge().save()
+    assert shelf.read(KEY) == {"limit": 4}
+
+
+async def test_refresh_by_djangos_name_is_awaited_too(shelf):
+    cfg = await ShopConfig.objects.aupdate(lambda cfg: setattr(cfg, "limit", 3))
+    cfg.limit = 5
+    await cfg.arefresh_from_db()
+    assert cfg.limit == 3

@@ -1,0 +1,165 @@
+"""Overrides: in this context, in every one, around functions and classes of tests; never in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import unittest
+
+import pytest
+from django.core.exceptions import FieldError, ValidationError
+from django.test import SimpleTestCase
+
+from django_natskv import registry
+from django_natskv.testing import override_config
+from tests.fix_waiting import eventually
+from tests.registry_classes import Carrier, ShopConfig
+
+KEY = "shop.ShopConfig"
+
+
+def elsewhere():
+    """Return the banner and the limit that another thread reads."""
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append((ShopConfig.current.banner, ShopConfig.current.limit)))
+    thread.start()
+    thread.join(10)
+    return seen[0]
+
+
+def test_an_override_holds_here_until_its_end_and_nowhere_else(shelf):
+    shelf.put(KEY, {"banner": "stored", "limit": 5})
+    eventually(lambda: ShopConfig.current.banner == "stored")
+    with override_config(ShopConfig, banner="x") as cfg:
+        assert cfg is ShopConfig.current
+        assert ShopConfig.current is ShopConfig.current
+        assert (ShopConfig.current.banner, ShopConfig.current.limit) == ("x", 5)
+        assert elsewhere() == ("stored", 5)
+        assert ShopConfig.objects.get().banner == "stored"
+        with pytest.raises(AttributeError):
+            ShopConfig.current.banner = "y"
+    assert ShopConfig.current.banner == "stored"
+    assert shelf.read(KEY) == {"banner": "stored", "limit": 5}
+    assert ShopConfig.history()[1:] == []
+
+
+def test_what_is_not_overridden_follows_the_store(shelf):
+    with override_config(ShopConfig, banner="x"):
+        shelf.put(KEY, {"banner": "stored", "limit": 5})
+        eventually(lambda: ShopConfig.current.limit == 5)
+        assert ShopConfig.current.banner == "x"
+
+
+def test_overrides_nest_and_the_innermost_wins(shelf):
+    with override_config(ShopConfig, banner="outer", limit=1):
+        with override_config(ShopConfig, banner="inner"):
+            assert (ShopConfig.current.banner, ShopConfig.current.limit) == ("inner", 1)
+        assert (ShopConfig.current.banner, ShopConfig.current.limit) == ("outer", 1)
+
+
+def test_an_override_ends_with_an_exception_too(shelf):
+    with contextlib.suppress(ZeroDivisionError), override_config(ShopConfig, banner="x"):
+        1 / 0  # noqa: B018
+    assert ShopConfig.current.banner == ""
+
+
+def test_an_override_holds_within_a_pinned_moment_and_around_one(shelf):
+    with registry.snapshot(), override_config(ShopConfig, banner="x"):
+        assert ShopConfig.current.banner == "x"
+    with override_config(ShopConfig, banner="x"), registry.snapshot():
+        assert ShopConfig.current.banner == "x"
+        with override_config(ShopConfig, banner="y"):
+            assert ShopConfig.current.banner == "y"
+    assert ShopConfig.current.banner == ""
+
+
+def test_an_override_everywhere_holds_in_other_threads(shelf):
+    assert ShopConfig.current.banner == ""
+    with override_config(ShopConfig, everywhere=True, banner="x"):
+        assert ShopConfig.current.banner == "x"
+        assert elsewhere() == ("x", 10)
+        assert ShopConfig.current is ShopConfig.current
+        with override_config(ShopConfig, banner="y"):
+            assert (ShopConfig.current.banner, elsewhere()[0]) == ("y", "x")
+    assert (ShopConfig.current.banner, elsewhere()[0]) == ("", "")
+
+
+async def test_overrides_of_tasks_side_by_side_are_their_own(shelf):
+    barrier = asyncio.Barrier(2)
+
+    async def one(banner):
+        with override_config(ShopConfig, banner=banner):
+            await barrier.wait()
+            seen = ShopConfig.current.banner
+            in_thread = await asyncio.to_thread(lambda: ShopConfig.current.banner)
+            await barrier.wait()
+            return seen, in_thread
+
+    assert list(await asyncio.gather(one("a"), one("b"))) == [("a", "a"), ("b", "b")]
+    assert ShopConfig.current.banner == ""
+
+
+@override_config(ShopConfig, banner="decorated")
+def test_a_function_is_decorated(shelf):
+    assert ShopConfig.current.banner == "decorated"
+
+
+@override_config(ShopConfig, banner="decorated")
+async def test_a_coroutine_function_is_decorated(shelf):
+    await asyncio.sleep(0)
+    assert ShopConfig.current.banner == "decorated"
+
+
+@override_config(ShopConfig, banner="class")
+class TestOfPytest:
+    def test_a_method(self, shelf):
+        assert ShopConfig.current.banner == "class"
+        assert self.helper() == "class"
+
+    async def test_an_awaited_method(self, shelf):
+        assert ShopConfig.current.banner == "class"
+
+    @override_config(ShopConfig, banner="method")
+    def test_a_method_of_its_own(self, shelf):
+        assert ShopConfig.current.banner == "method"
+
+    @staticmethod
+    def helper():
+        return ShopConfig.current.banner
+
+
+@override_config(ShopConfig, banner="class")
+class TestOfUnittest(SimpleTestCase):
+    def setUp(self):
+        self.before = ShopConfig.current.banner
+
+    def tearDown(self):
+        assert ShopConfig.current.banner == "class"
+
+    def test_all_of_a_test(self):
+        assert (self.before, ShopConfig.current.banner) == ("class", "class")
+
+    async def test_an_awaited_test(self):
+        assert ShopConfig.current.banner == "class"
+
+
+@override_config(ShopConfig, banner="class")
+class TestOfUnittestAwaited(unittest.IsolatedAsyncioTestCase):
+    async def test_an_awaited_test(self):
+        assert ShopConfig.current.banner == "class"
+
+
+def test_nothing_is_left_of_the_classes_above():
+    assert ShopConfig.current.banner == ""
+
+
+def test_values_are_read_as_fields_read_them_and_mistakes_are_told(shelf):
+    with override_config(ShopConfig, limit="7"):
+        assert ShopConfig.current.limit == 7
+    with pytest.raises(FieldError, match="no field 'bannner'"):
+        override_config(ShopConfig, bannner="x")
+    with pytest.raises(ValidationError):
+        override_config(ShopConfig, limit="many")
+    with pytest.raises(TypeError, match=r"registry\.Config"):
+        override_config(Carrier, name="x")

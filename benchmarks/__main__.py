@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import report, servers
@@ -14,7 +15,7 @@ from benchmarks.pairs import Row, run
 from benchmarks.setup import configure
 
 SMOKE_KEYS = 50
-SUITES = ("request", "handover", "watch", "local", "registry")  # each a module of this package with ``contests``
+SUITES = ("request", "handover", "watch", "local", "cache", "registry")  # each a module with ``contests``
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -57,18 +58,28 @@ def has_redis(*, may_miss: bool) -> bool:
     return True
 
 
+def absent(running: servers.Servers) -> Iterator[str]:
+    """Yield what is not measured here, and why."""
+    yield from running.missing
+    for package, peer in (("django_redis", "django-redis"), ("pymemcache", "PyMemcacheCache")):
+        if find_spec(package) is None:
+            yield f"{package} is not installed (pip install 'django-natskv[bench]'): {peer} is not measured."
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     try:
-        redis = has_redis(may_miss=options.smoke)
+        redis = has_redis(may_miss=options.smoke or options.suite == ["cache"])
     except servers.Missing as missing:
         print(missing, file=sys.stderr)
         return 1
     rows: list[Row] = []
     with servers.running(redis=redis) as running:
-        configure(running.nats, running.redis)
+        configure(running.nats, running.redis, running.memcached)
         found = report.machine(running.versions)
         print(f"{report.heading(found)}\nload before: {os.getloadavg()[0]:.1f}\n", flush=True)
+        for text in absent(running):
+            print(f"{text}\n", flush=True)
         for contest in measure(options, running):
             rows.extend(contest)
             print(report.table(contest), flush=True)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import cycle, islice
 from typing import Any
@@ -17,12 +19,42 @@ from typing import Any
 from benchmarks.pairs import Batch, Sample
 
 KEYS = [f"bench.key-{number}" for number in range(100)]
+AT_ONCE = 100  # keys that are prepared in one call
 WARM = 5  # operations before the clock starts: a peer that was idle while the others had their turn
 
 Do = Callable[[str], Any]  # one operation on a key
 Open = Callable[[], Do]  # called in the thread that will do them
 DoAsync = Callable[[str], Awaitable[Any]]
 OpenAsync = Callable[[], Awaitable[DoAsync]]
+
+
+class Consuming:
+    """An operation that uses up its keys, ``each`` at a time: they are written before the clock starts."""
+
+    def __init__(self, write: Callable[[list[str]], Any], do: Callable[[list[str]], Any], each: int) -> None:
+        self._write = write
+        self._do = do
+        self._each = each
+        self._ready: deque[list[str]] = deque()
+
+    def prepare(self, count: int) -> None:
+        """Write the keys of so many operations."""
+        fresh = [f"used.{next(_numbers)}" for _ in range(count * self._each)]
+        for start in range(0, len(fresh), AT_ONCE):
+            self._write(fresh[start : start + AT_ONCE])
+        self._ready.extend(fresh[start : start + self._each] for start in range(0, len(fresh), self._each))
+
+    def __call__(self, _key: str) -> Any:
+        return self._do(self._ready.popleft())
+
+
+_numbers = itertools.count()
+
+
+def prepare(do: Any, count: int) -> None:
+    """Make what so many operations use up, if they do."""
+    if isinstance(do, Consuming):
+        do.prepare(count)
 
 
 def timed(do: Do, count: int, warm: int = WARM) -> tuple[float, float]:
@@ -41,6 +73,7 @@ def alone(opened: Open) -> Batch:
     do = opened()
 
     def batch(count: int) -> Sample:
+        prepare(do, WARM + count)
         began, ended = timed(do, count)
         return {"time": (ended - began) / count}
 
@@ -64,8 +97,9 @@ class Crew:
     def _work(self) -> None:
         do = self._opened()
         while count := self._jobs.get():
-            self._together.wait()
             try:
+                prepare(do, self._warm + count)
+                self._together.wait()
                 self._results.put(timed(do, count, self._warm))
             except BaseException as error:  # noqa: BLE001 - handed to whoever waits for it
                 self._results.put(error)
@@ -140,4 +174,8 @@ def tasks(loop: asyncio.AbstractEventLoop, opened: OpenAsync, number: int) -> Ba
         await asyncio.gather(*(work(keys) for _ in range(number)))
         return {"time": (time.perf_counter() - began) / (each * number)}
 
-    return lambda count: loop.run_until_complete(all_of(count))
+    def batch(count: int) -> Sample:
+        prepare(do, number * (WARM + max(1, count // number)))
+        return loop.run_until_complete(all_of(count))
+
+    return batch

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.pairs import Row, Spread
 
-PACKAGES = ("django-natskv", "nats-py", "Django", "redis", "hiredis", "asgiref")
+PACKAGES = ("django-natskv", "nats-py", "Django", "redis", "hiredis", "django-redis", "pymemcache", "asgiref")
 
 
 def machine(servers: Mapping[str, str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ Owns their processes and directories. Knows nothing of what is measured.
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import socket
@@ -27,6 +28,10 @@ apt-get install redis-server; Fedora: dnf install redis; macOS: brew install red
 nothing worth reading, goes without."""
 
 
+NO_MEMCACHED = """\
+memcached is not on PATH (Debian and Ubuntu: apt-get install memcached): PyMemcacheCache is not measured."""
+
+
 class Missing(Exception):  # noqa: N818 - reads as what it says
     """Something that the benchmark needs is not installed."""
 
@@ -38,7 +43,9 @@ class Servers:
 
     nats: str
     redis: dict[str, str]  # by storage; empty without Redis
+    memcached: str  # empty without memcached
     versions: dict[str, str]
+    missing: tuple[str, ...] = ()  # what could not be started, as text
 
 
 @contextlib.contextmanager
@@ -60,7 +67,13 @@ def running(*, redis: bool) -> Iterator[Servers]:
             versions["redis-server"] = redis_version()
             for storage, append in (("memory", "no"), ("file", "yes")):
                 found[storage] = stack.enter_context(redis_server(place / f"redis-{storage}", append))
-        yield Servers(f"nats://{HOST}:{port}", found, versions)
+        memcached, missing = "", [] if redis else [NO_REDIS]
+        if shutil.which("memcached"):
+            versions["memcached"] = memcached_version()
+            memcached = stack.enter_context(memcached_server(place / "memcached.log"))
+        else:
+            missing.append(NO_MEMCACHED)
+        yield Servers(f"nats://{HOST}:{port}", found, memcached, versions, tuple(missing))
 
 
 @contextlib.contextmanager
@@ -78,6 +91,16 @@ def redis_server(directory: Path, append: str) -> Iterator[str]:
     command = ["redis-server", *(part for name, value in options.items() for part in (f"--{name}", value))]
     with process(command, directory / "redis.log", port):
         yield f"redis://{HOST}:{port}/0"
+
+
+@contextlib.contextmanager
+def memcached_server(log: Path) -> Iterator[str]:
+    port = free_port()
+    command = ["memcached", "-l", HOST, "-p", str(port), "-U", "0", "-m", "1024"]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        command += ["-u", "root"]  # it does not run as root otherwise
+    with process(command, log, port):
+        yield f"{HOST}:{port}"
 
 
 @contextlib.contextmanager
@@ -115,6 +138,11 @@ def redis_version() -> str:
     said = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=True).stdout
     match = re.search(r"v=(\S+)", said)
     return match[1] if match else said.strip()
+
+
+def memcached_version() -> str:
+    said = subprocess.run(["memcached", "-V"], capture_output=True, text=True, check=True).stdout
+    return said.split()[-1]
 
 
 def free_port() -> int:

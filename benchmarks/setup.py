@@ -6,22 +6,52 @@ Owns them. Knows nothing of what is measured.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Any
 
 import django
 from django.conf import settings
 
+OURS, MIRROR, INVALIDATE = "natskv", "natskv-mirror", "natskv-invalidate"
+BUCKETS = {OURS: "cache", MIRROR: "cache-mirror", INVALIDATE: "cache-invalidate"}  # by alias
+DJANGO_REDIS, MEMCACHED, LOCMEM = "django-redis", "memcached", "locmem"
+_MANY = {"MAX_ENTRIES": 1_000_000}  # Django's own caches in a process keep 300 otherwise
 
-def configure(nats: str, redis: Mapping[str, str]) -> None:
-    """Give Django its settings: a connection, and a Redis cache for each storage."""
+
+def configure(nats: str, redis: Mapping[str, str], memcached: str = "") -> None:
+    """Give Django its settings: a connection, a Redis cache for each storage, and the caches of the suite ``cache``."""
     if settings.configured:
         return
     backend = "django.core.cache.backends.redis.RedisCache"
     caches = {storage: {"BACKEND": backend, "LOCATION": url} for storage, url in redis.items()}
+    caches |= ours() | peers(redis, memcached)
     default = {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}
     settings.configure(
         INSTALLED_APPS=["django_natskv"],
         CACHES={"default": default, **caches},
         NATSKV={"default": {"SERVERS": [nats], "NAME": "benchmark", "REQUEST_TIMEOUT": 10.0}},
+        SECRET_KEY="of the benchmarks",
         USE_TZ=True,
     )
     django.setup()
+
+
+def ours() -> dict[str, dict[str, Any]]:
+    backend = "django_natskv.cache.NatsKVCache"
+    modes = {OURS: None, MIRROR: "mirror", INVALIDATE: "invalidate"}
+    return {
+        alias: {"BACKEND": backend, "LOCATION": BUCKETS[alias], "OPTIONS": {"LOCAL_CACHE": mode}}
+        for alias, mode in modes.items()
+    }
+
+
+def peers(redis: Mapping[str, str], memcached: str) -> dict[str, dict[str, Any]]:
+    """Return the caches that ours is measured beside: without those whose server or package is missing here."""
+    found: dict[str, dict[str, Any]] = {
+        LOCMEM: {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": _MANY}
+    }
+    if redis and find_spec("django_redis"):
+        found[DJANGO_REDIS] = {"BACKEND": "django_redis.cache.RedisCache", "LOCATION": redis["memory"]}
+    if memcached and find_spec("pymemcache"):
+        found[MEMCACHED] = {"BACKEND": "django.core.cache.backends.memcached.PyMemcacheCache", "LOCATION": memcached}
+    return found

@@ -176,6 +176,10 @@ class Chunks:
             self._sweep_at = now + SWEEP
             yield from self.sweep()
 
+    def knows(self, stored: str) -> bool:
+        """Tell whether this process knows of chunks of the value at ``stored``."""
+        return stored in self._heads
+
     def replaced(self, stored: str, revision: int, head: Head | None, over: Any) -> Operation[None]:
         """Take that ``head``, or a value in one piece, got ``revision``; remove the chunks of what was there, if known.
 

@@ -18,7 +18,7 @@ from django_natskv.cache.lifetime import seconds_of
 from django_natskv.cache.near import ABSENT, UNKNOWN
 from django_natskv.cache.place import Place, place_of
 from django_natskv.cache.steps import Operation, arun, run
-from django_natskv.cache.store import MISSING, Found, Store, store_of
+from django_natskv.cache.store import MISSING, Store, store_of
 
 T = TypeVar("T")
 
@@ -55,16 +55,15 @@ class Inside(BaseCache):
         values: dict[Any, Any] = {}
         missing = yield from self._get_near(wanted, values)
         found = (yield from self._store.find_many(missing)) if missing else {}
-        for stored, each in found.items():
-            value = yield from self._value_of(stored, each)
+        store = self._store
+        for stored, (entry, _) in found.items():
+            if CHUNKS in entry.headers:
+                value = yield from store.load_there(stored)
+            else:
+                value = store.read(stored, entry.value, entry)
             if value is not MISSING:
                 values[wanted[stored]] = value
         return values
-
-    def _value_of(self, stored: str, found: Found) -> Operation[Any]:
-        if CHUNKS in found.entry.headers:
-            return (yield from self._store.load_there(stored))
-        return (yield from self._store.value(stored, found))
 
     def _get_near(self, wanted: Mapping[str, Any], values: dict[Any, Any]) -> Operation[list[str]]:
         """Put what is held in this process into ``values``; return the stored keys that are to be read."""
@@ -74,7 +73,7 @@ class Inside(BaseCache):
         yield from self._place.opened()
         missing = []
         for stored, key in wanted.items():
-            held = near.look_up(stored) if near.holds_all else UNKNOWN
+            held = near.look_up(stored)
             if held is UNKNOWN:
                 missing.append(stored)
             elif held is not ABSENT:
@@ -82,12 +81,9 @@ class Inside(BaseCache):
         return missing
 
     def _held_here(self, stored: str) -> Any:
-        """Return the value that this process holds itself, if it holds all: else ``UNKNOWN``."""
+        """Return the value that this process holds itself, if it does: else ``UNKNOWN``."""
         near = self._store.near
-        if near is None or not near.holds_all:
-            self._held = _unknown
-        else:
-            self._held = near.look_up
+        self._held = _unknown if near is None else near.look_up
         return self._held(stored)
 
     def _set(self, key: Any, stored: str, value: Any, seconds: float | None) -> Operation[None]:

@@ -31,17 +31,23 @@ _MARGIN = 1.0  # seconds that the server is told more, where the time left had t
 class Lifetime:
     """How long an entry is to live: ``seconds`` from when it is written, ``until`` a time; with neither for ever."""
 
-    __slots__ = ("seconds", "until")
+    __slots__ = ("_said", "seconds", "until")
 
     def __init__(self, seconds: float | None = None, until: float | None = None) -> None:
         self.seconds = seconds
         self.until = until
+        self._said: dict[str, str] | None = None
 
     def headers(self) -> dict[str, str]:
-        """Return the headers that say so."""
-        if self.seconds is not None:
-            return {TTL: repr(round(self.seconds, 6))}
-        return {} if self.until is None else {EXPIRES: f"{self.until:.6f}"}
+        """Return the headers that say so; not to be changed."""
+        said = self._said
+        if said is None:
+            if self.seconds is not None:
+                said = {TTL: repr(round(self.seconds, 6))}
+            else:
+                said = {} if self.until is None else {EXPIRES: f"{self.until:.6f}"}
+            self._said = said  # one lifetime may be that of a thousand values
+        return said
 
     def left(self, now: float) -> float | None:
         """Return the seconds that are left at ``now``, None for no end."""

@@ -21,7 +21,6 @@ from django_natskv.kv import Entry
 ABSENT: Any = object()  # there is nothing
 UNKNOWN: Any = object()  # what is there has to be read from the server
 _REMEMBERED = 10_000  # values that were verified, or need not be read again
-_NEVER = (None, None)  # cleared
 _IMMUTABLE = (str, int, float, bool, bytes, type(None))
 
 
@@ -58,20 +57,27 @@ class Near:
         self.holds_all = self._mode == "mirror"
 
     def look_up(self, stored: str) -> Any:
-        """Return the value that is held under a stored key, ``ABSENT`` or ``UNKNOWN``. Never waits; for a mirror."""
+        """Return the value that is held under a stored key, ``ABSENT`` or ``UNKNOWN``. Never waits."""
         # A copy of a connection that is no longer in use was closed, and shows nothing.
-        view = None if self._copy is None else self._copy.view()
-        if view is None:
-            self._local()
-            return UNKNOWN
-        entry = view(stored)
+        copy = self._copy
+        if copy is not None and self.holds_all:
+            view = copy.view()
+            if view is not None:
+                return self._give(stored, view(stored), view(self._of_bucket), view(self._of_prefix))
+        elif copy is not None:
+            held = copy.peek((stored, self._of_bucket, self._of_prefix))
+            if held is not None:
+                return self._give(stored, *held)
+        self._local()
+        return UNKNOWN
+
+    def _give(self, stored: str, entry: Entry | None, of_bucket: Entry | None, of_prefix: Entry | None) -> Any:
         if entry is None:
             return ABSENT
         seen = self._seen.get(stored)
         if seen is None or seen.entry is not entry:
             seen = self._look(stored, entry)
-        cleared = view(self._of_bucket), view(self._of_prefix)
-        if cleared != _NEVER and _is_older(entry, cleared):
+        if (of_bucket or of_prefix) and _is_older(entry, (of_bucket, of_prefix)):
             return ABSENT
         return UNKNOWN if seen is None else seen.give(self._clock)
 

@@ -9,9 +9,8 @@ import logging
 import math
 import threading
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.core.exceptions import SynchronousOnlyOperation
 
@@ -34,12 +33,12 @@ logger = logging.getLogger("django_natskv.cache")
 MISSING: Any = object()
 WHATEVER: Any = object()  # may be written over
 KEY = "Natskv-Key"
+_ADDED = 10_000  # keys that were added and are remembered
 MARKER_TTL_MS = 1_000  # of a tombstone where nothing comes back after a crash
 _LONGEST_KEY = 65_536  # characters of a hashed key that are kept beside its value
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):  # made at each read: three times as fast as a frozen dataclass
     """What is there under a key: its entry, and when it expires by the server's clock."""
 
     entry: Entry
@@ -64,6 +63,7 @@ class Store:
         self.outages = Outages(place)
         self.unreadable = 0
         self.seen: set[str] | None = None  # keys, where there is a bound on their number
+        self.added: set[str] = set()  # keys that were added, or there to be added
         self._counting = threading.Lock()
         self._unreadable_told = Quiet()
 
@@ -78,6 +78,17 @@ class Store:
         entry = yield from self.place.ask("get", stored)
         return (yield from self.judge(entry, cleared))
 
+    def look(self, stored: str) -> Operation[tuple[Entry | None, Found | None]]:
+        """Return the entry under a stored key, and the same as what is there, None if it is nothing to a cache."""
+        yield from self.place.opened()
+        cleared = self.markers.known()
+        entry = yield from self.place.ask("get", stored)
+        if cleared is None:
+            found = yield from self.find(stored)
+        else:
+            found = yield from self.judge(entry, cleared)
+        return entry, found
+
     def find_many(self, stored: Iterable[str]) -> Operation[dict[str, Found]]:
         """Return what is there under stored keys, in as few requests as there can be."""
         yield from self.place.opened()
@@ -87,11 +98,15 @@ class Store:
         entries = yield from self.place.ask("get_many", names)
         if cleared is None:
             cleared = self.markers.among(entries)
+        now = yield from self.place.now()
         found: dict[str, Found] = {}
         for key in wanted:
-            judged = yield from self.judge(entries.get(key), cleared)
-            if judged is not None:
-                found[key] = judged
+            entry = entries.get(key)
+            if entry is None or entry.revision < cleared:
+                continue
+            expires = expiry(entry)
+            if expires is None or expires > now:
+                found[key] = Found(entry, expires)
         return found
 
     def judge(self, entry: Entry | None, cleared: int = 0) -> Operation[Found | None]:
@@ -128,11 +143,14 @@ class Store:
 
     def value(self, stored: str, found: Found) -> Operation[Any]:
         """Return the value of what was found, or ``MISSING`` when it cannot be read."""
+        entry = found.entry
+        data = (yield from self.data(stored, entry)) if CHUNKS in entry.headers else entry.value
+        return MISSING if data is None else self.read(stored, data, entry)
+
+    def read(self, stored: str, data: bytes, entry: Entry) -> Any:
+        """Return the value of ``data``, or ``MISSING`` when it cannot be read."""
         try:
-            data = yield from self.data(stored, found.entry)
-            if data is None:
-                return MISSING
-            return self.place.values.load(stored, data, found.entry.headers)
+            return self.place.values.load(stored, data, entry.headers)
         except UnreadableValueError as error:
             self.count_unreadable(error)
             return MISSING
@@ -153,6 +171,12 @@ class Store:
             logger.warning(text, self.place.name, self.unreadable, error)
 
     # --- writing ---
+
+    def note_added(self, stored: str) -> None:
+        """Take that a key was added or was there: the next one to add it may find it there."""
+        if len(self.added) >= _ADDED:
+            self.added.clear()
+        self.added.add(stored)
 
     def dump(self, stored: str, value: Any) -> Operation[tuple[bytes, dict[str, str]]]:
         """Return the bytes and headers of ``value``; what pickling raises passes."""
@@ -261,6 +285,7 @@ class Store:
 
     def remove(self, stored: str, found: Found) -> Operation[None]:
         """Remove what was found; ``WrongRevision`` if it was changed since."""
+        self.added.discard(stored)
         ttl_ms = yield from self.marker_ttl_ms(found)
         yield from self.place.ask("delete", stored, revision=found.entry.revision, marker_ttl_ms=ttl_ms)
         yield from self.chunks.removed(stored, Head.of(found.entry))

@@ -115,10 +115,9 @@ class Values:
         return partial(pickle.loads, payload if method is None else _decompress(method, key, payload, None))
 
     def _load_signed(self, key: str, data: bytes, form: str) -> Any:
-        method = self._method_of(key, form)
-        view = memoryview(data)
-        signature, payload = view[: signing.SIZE], view[signing.SIZE :]
-        if not signing.verify(_context(key, form), payload, signature):
+        method = None if form == self._name else self._method_of(key, form)
+        payload = memoryview(data)[signing.SIZE :]
+        if not signing.verify(_context(key, form), payload, data[: signing.SIZE]):
             message = (
                 f"The value of {key!r} is not signed with this project's SECRET_KEY for this key: it was not read."
             )

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django.core.exceptions import SynchronousOnlyOperation
+
 from django_natskv.cache import backoff
 from django_natskv.cache.chunks import CHUNKS, Head
 from django_natskv.cache.lifetime import EXPIRES, KEPT, TTL, Lifetime
 from django_natskv.cache.steps import Operation
-from django_natskv.cache.store import MISSING, WHATEVER, Found, Store
+from django_natskv.cache.store import MISSING, Found, Store
 from django_natskv.exceptions import OperationalError, ValueTooLarge, WrongRevision
 from django_natskv.kv import Change, Entry, Operation as Did
 
@@ -35,17 +37,23 @@ def add(store: Store, key: Any, stored: str, value: Any, seconds: float | None) 
     lifetime = Lifetime(seconds)
     headers = store.headers(key, stored, lifetime, formats)
     over: Entry | None = None
+    # A key that is added again and again (a lock, a limit of requests) is mostly there: then looking first is enough.
+    looks = stored in store.added
     for pause in backoff.pauses():
+        if looks:
+            # What is there for the server may be nothing to a cache: expired, cleared, unreadable.
+            over, found = yield from store.look(stored)
+            if found is not None and (yield from store.value(stored, found)) is not MISSING:
+                store.note_added(stored)
+                return False
         try:
             yield from store.write(stored, data, headers, lifetime, over)
         except WrongRevision:
-            # Something is there for the server, which may be nothing to a cache: expired, cleared, unreadable.
-            over = yield from store.place.ask("get", stored)
-            found = yield from store.find(stored)
-            if found is not None and (yield from store.value(stored, found)) is not MISSING:
-                return False
-            yield pause
+            if looks:
+                yield pause
+            looks = True
         else:
+            store.note_added(stored)
             return True
     raise backoff.contended("adding", stored, store.place.name)
 
@@ -121,26 +129,31 @@ def put_many(
     store: Store, values: Mapping[str, tuple[Any, Any]], seconds: float | None
 ) -> Operation[dict[str, OperationalError]]:
     """Write several values, given with their keys by stored keys; return the errors of those that failed."""
-    dumped = {}
-    for stored, (_, value) in values.items():
-        dumped[stored] = yield from store.dump(stored, value)
+    dumped = yield from _dump_many(store, values)
     if seconds is not None and seconds <= 0:
         yield from delete_many(store, values)
         return {}
-    lifetime = Lifetime(seconds)
+    return (yield from _put_many(store, values, dumped, Lifetime(seconds)))
+
+
+def _put_many(
+    store: Store,
+    values: Mapping[str, tuple[Any, Any]],
+    dumped: Mapping[str, tuple[bytes, dict[str, str]]],
+    lifetime: Lifetime,
+) -> Operation[dict[str, OperationalError]]:
     yield from store.place.opened()
     known = (yield from store.place.ask("get_many", list(values))) if store.place.goes_back else None
     failed: dict[str, OperationalError] = {}
     changes: list[Change] = []
     for stored, (data, formats) in dumped.items():
-        over = WHATEVER if known is None else known.get(stored)
         headers = store.headers(values[stored][0], stored, lifetime, formats)
         if store.chunks.wants(data):
             yield from _write_apart(store, stored, data, headers, lifetime, failed)
+        elif known is None:
+            changes.append(Change(stored, Did.PUT, data, None, lifetime.ttl_ms(0.0), headers))
         else:
-            ttl_ms, kept_for = yield from store.kept(lifetime, over)
-            guard = None if over is WHATEVER else 0 if over is None else over.revision
-            changes.append(Change(stored, Did.PUT, data, guard, ttl_ms, {**headers, **kept_for}))
+            changes.append((yield from _over(store, stored, data, headers, lifetime, known.get(stored))))
     results = yield from store.place.ask_many(changes)
     for change, result in zip(changes, results, strict=True):
         if isinstance(result, WrongRevision | ValueTooLarge):
@@ -148,11 +161,32 @@ def put_many(
             yield from _write_apart(store, change.key, change.value, headers, lifetime, failed)
         elif isinstance(result, OperationalError):
             failed[change.key] = result
-        else:
-            yield from store.chunks.replaced(
-                change.key, result, None, WHATEVER if known is None else known.get(change.key)
-            )
+        elif known or store.chunks.knows(change.key):
+            over = None if known is None else known.get(change.key)
+            yield from store.chunks.replaced(change.key, result, None, over)
     return failed
+
+
+def _dump_many(
+    store: Store, values: Mapping[str, tuple[Any, Any]]
+) -> Operation[dict[str, tuple[bytes, dict[str, str]]]]:
+    dumped = {}
+    dump = store.place.values.dump
+    for stored, (_, value) in values.items():
+        try:
+            dumped[stored] = dump(stored, value)
+        except SynchronousOnlyOperation:
+            dumped[stored] = yield from store.dump(stored, value)
+    return dumped
+
+
+def _over(
+    store: Store, stored: str, data: bytes, headers: Mapping[str, str], lifetime: Lifetime, over: Entry | None
+) -> Operation[Change]:
+    """Return the change that writes over what was seen there."""
+    ttl_ms, kept_for = yield from store.kept(lifetime, over)
+    guard = 0 if over is None else over.revision
+    return Change(stored, Did.PUT, data, guard, ttl_ms, {**headers, **kept_for})
 
 
 def _write_apart(

@@ -7,7 +7,7 @@ kept how long: the store decides.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django_natskv.kv._core import Core
@@ -47,6 +47,16 @@ class InvalidatingCache(LocalCache["InvalidatingFeed"]):
         if feed.is_on(now) and (held := feed.lru.find(key, now)) is not None:
             return feed.lru.hand_out(held)
         return await self._source.requesting.acall(feed.read(key))
+
+    def peek(self, keys: Iterable[str]) -> list[Entry | None] | None:
+        """Return the entries of ``keys`` as held, None for what is absent: for who keeps what was made of them.
+
+        None unless all of them are held: use ``get()`` then. The entries are not the reader's own and must not be
+        changed; those that have expired may still be among them.
+        """
+        feed = self._feed
+        now = time.monotonic()
+        return feed.lru.peek(keys, now) if feed is not None and feed.is_on(now) else None
 
     def keys(self) -> list[str]:
         """Return the keys of the entries that are held now, in no particular order."""

@@ -7,6 +7,7 @@ interruptions.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from django_natskv.kv._kept import OVERHEAD, Keeper, weight
@@ -68,6 +69,18 @@ class Lru:
             return None
         held.used = True
         return held
+
+    def peek(self, keys: Iterable[str], now: float) -> list[Entry | None] | None:
+        """Return the entries of several keys as they are held; None unless all are held and still to be believed."""
+        found: list[Entry | None] = []
+        for key in keys:
+            held = self._held.get(key)
+            # Most were read lately: asked here first, as this is asked at every read.
+            if held is None or (now - held.read >= TRUST and not self._is_trusted(held, now)):
+                return None
+            held.used = True
+            found.append(held.entry)
+        return found
 
     def hand_out(self, held: Held) -> Entry | None:
         """Return an entry of the reader's own, or None for what is absent or has expired."""

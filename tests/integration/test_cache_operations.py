@@ -16,7 +16,7 @@ from django.utils.functional import SimpleLazyObject
 from django_natskv.cache import NatsKVCache
 from django_natskv.cache.steps import run
 from django_natskv.connections import connections
-from django_natskv.kv import Change
+from django_natskv.kv import Bucket, Change
 from tests.fix_cache import PROGRAM
 from tests.fix_waiting import eventually
 
@@ -115,6 +115,34 @@ def test_big_integers_are_exact_and_readable_by_other_clients(cache, stored):
     cache.set("text", "a")
     with pytest.raises(TypeError):
         cache.incr("text")
+
+
+def test_what_was_added_is_looked_at_before_it_is_added_again(cache, stored, monkeypatch):
+    tried: list[str] = []
+
+    def noting(create: Any) -> Any:
+        def noted(bucket: Bucket, key: str, *args: Any, **options: Any) -> Any:
+            tried.append(key)
+            return create(bucket, key, *args, **options)
+
+        return noted
+
+    for face in ("create", "acreate"):
+        monkeypatch.setattr(Bucket, face, noting(getattr(Bucket, face)))
+    assert cache.add("k", 1)
+    assert not cache.add("k", 2)
+    assert tried == ["_.1.k"]
+    stored().delete("_.1.k")
+    assert cache.add("k", 3)
+    assert cache.get("k") == 3
+    cache.touch("k", 0.1)
+    eventually(lambda: not cache.has_key("k"))
+    assert cache.add("k", 4)
+    assert cache.delete("k")
+    tried.clear()
+    assert cache.add("k", 5)
+    assert tried == ["_.1.k"]
+    assert cache.get("k") == 5
 
 
 def test_one_of_many_adds_and_one_of_many_deletes_wins(plain):

@@ -21,7 +21,11 @@ from tests.fix_connections import Connect
 from tests.fix_servers import NatsServer
 from tests.fix_waiting import aeventually, eventually
 
-HOOKS = ((LeanClient, NatsClient, "_flush_pending"), (LeanParser, Parser, "parse"))
+HOOKS = (
+    (LeanClient, NatsClient, "_flush_pending"),
+    (LeanParser, Parser, "parse"),
+    (LeanClient, NatsClient, "_send_publish"),
+)
 NAMES = [name for _, _, name in HOOKS]
 
 
@@ -56,7 +60,11 @@ def test_nats_py_has_what_is_hooked_with_these_arguments(ours: type, base: type,
     assert names == list(inspect.signature(own).parameters), f"nats-py's {name} takes other arguments: {names}"
 
 
-@pytest.mark.parametrize(("ours", "least", "name"), [(LeanClient, 10, NAMES[0]), (LeanParser, 1, NAMES[1])], ids=NAMES)
+@pytest.mark.parametrize(
+    ("ours", "least", "name"),
+    [(LeanClient, 10, NAMES[0]), (LeanParser, 1, NAMES[1]), (LeanClient, 10, NAMES[2])],
+    ids=NAMES,
+)
 async def test_nats_py_calls_what_is_hooked(
     nats_server: NatsServer, bucket_name: str, monkeypatch: pytest.MonkeyPatch, ours: type, least: int, name: str
 ) -> None:
@@ -72,6 +80,24 @@ async def test_nats_py_calls_what_is_hooked(
         client.uncork()
         await aeventually(lambda: len(got) == 10)
     assert len(calls) >= least, f"nats-py no longer calls {name}: requests are slower, see docs/adr/0011"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        None,
+        {"A": "1"},
+        {"Natskv-Format": "pickle", "Nats-Msg-Id": "a.1", "Empty": ""},
+        {"A": "1\r\nB: 2"},
+        {"A": "1\r\nB: 2", "C": "\r"},
+    ],
+)
+async def test_what_is_published_is_what_nats_py_writes(headers: dict[str, str] | None) -> None:
+    written = []
+    for made in (NatsClient(), LeanClient()):
+        await made._send_publish("subject", "reply", b"payload", 7, headers)
+        written.append((made._pending, made._pending_data_size, made.stats["out_msgs"], made.stats["out_bytes"]))
+    assert written[0] == written[1]
 
 
 async def test_what_is_corked_waits_where_it_can_be_found_and_goes_out_in_one_write(
@@ -161,8 +187,8 @@ DIRECT = (LeanClient, SimpleNamespace(read_directly=lambda _: None), "read_direc
 
 
 @pytest.fixture(
-    params=[(*HOOKS, DIRECT), HOOKS[:1], HOOKS[1:], (DIRECT,)],
-    ids=["none", "no flushing", "no delivering", "no reading directly"],
+    params=[(*HOOKS, DIRECT), HOOKS[:1], HOOKS[1:2], HOOKS[2:], (DIRECT,)],
+    ids=["none", "no flushing", "no delivering", "no publishing", "no reading directly"],
 )
 def unhooked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """nats-py's own methods in the place of the hooks."""

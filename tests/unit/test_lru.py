@@ -54,6 +54,15 @@ def test_what_was_read_is_kept_and_absence_too(store):
     assert store.lru.items(store.now).keys() == {"a"}
 
 
+def test_a_peek_gives_what_is_held_if_all_of_it_is(store):
+    found = entry("a", 1)
+    store.read("a", found)
+    assert store.lru.peek(["a", "b"], store.now) is None
+    store.read("b", None)
+    assert store.lru.peek(["b", "a"], store.now) == [None, found]
+    assert store.lru.peek(["b", "a"], store.now + TRUST) is None
+
+
 @pytest.mark.parametrize("found", [entry("a", 1), None])
 def test_a_change_drops_what_is_held(store, found):
     store.read("a", found)

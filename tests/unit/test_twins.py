@@ -31,7 +31,7 @@ SINGLE: dict[str, set[str]] = {
     "Bucket": set(),
     "KVContext": set(),
     "MirrorCache": LOCAL | {"publish", "view"},
-    "InvalidatingCache": LOCAL,
+    "InvalidatingCache": LOCAL | {"peek"},
     "NatsKVCache": {"lock"},  # has two faces itself
     "Config": VALIDATION,
     "Model": VALIDATION,

@@ -1,6 +1,6 @@
 """A nats-py client with a shorter way in and out.
 
-Owns two hooks into nats-py that save time, and nothing else: a release of nats-py that no longer calls them is slower
+Owns three hooks into nats-py that save time, and nothing else: a release of nats-py that no longer calls them is slower
 and just as right (ADR 0011, ADR 0012). Knows nothing of requests.
 """
 
@@ -148,6 +148,22 @@ class LeanClient(NatsClient):
                 feed(data)
 
         reader.feed_data = feed_data
+
+    async def _send_publish(
+        self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
+    ) -> None:
+        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]) if headers else ""
+        # A break in a name or value is for nats-py to deal with, and what has no headers is fast there too.
+        if not headers or not subject or not lines.count("\r") == lines.count("\n") == len(headers):
+            await super()._send_publish(subject, reply, payload, payload_size, headers)
+            return
+        head = f"NATS/1.0\r\n{lines}\r\n".encode()
+        first = f"HPUB {subject} {reply} {len(head)} {len(head) + payload_size}\r\n".encode()
+        self.stats["out_msgs"] += 1
+        self.stats["out_bytes"] += payload_size
+        await self._send_command(b"".join((first, head, payload, _LINE_END)))
+        if not self.corked and self._flush_queue is not None and self._flush_queue.empty():
+            await self._flush_pending()
 
     async def _flush_pending(self, force_flush: bool = False) -> Any:
         if not self.corked or force_flush:

@@ -6,6 +6,7 @@ Owns what travels with a value and when a write may be sent again. Knows nothing
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,8 @@ from django_natskv.kv._nats.messages import MESSAGE_ID, status_of
 from django_natskv.kv._nats.verbs import NO_RESPONDERS, Wire
 from django_natskv.kv.runner import Operation
 
+# What nearly every answer is. Anything else, a word more or another order, is read as JSON.
+_STORED = re.compile(rb'\{"stream":"[\w-]+", ?"seq":([0-9]{1,19})\}').fullmatch
 _AT_ONCE = 256  # writes sent side by side
 _BYTES_AT_ONCE = 2**21  # of their values
 _LEADERLESS_PAUSE = 0.1  # seconds between tries while a replicated bucket elects a leader (F20)
@@ -145,6 +148,9 @@ class Writer:
         return (yield from self._revision(info, write, headers, reply))
 
     def _revision(self, info: BucketInfo, write: Write, headers: dict[str, str], reply: Any) -> Operation[int]:
+        stored = _STORED(reply.data)
+        if stored is not None:
+            return int(stored[1])
         answer = json.loads(reply.data)
         if "error" in answer:
             refusal = api_error(answer["error"], write.what, info.bucket, write.key)

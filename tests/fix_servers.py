@@ -25,6 +25,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from tests.fix_reaper import note_ended, note_started
 from tests.fix_waiting import eventually
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache"
@@ -198,6 +199,7 @@ class NatsServer:
                 # Ctrl-C in the terminal is for pytest, which then stops the servers in order.
                 start_new_session=True,
             )
+        note_started(self._process.pid)
         _running.add(self)
         if wait:
             self.wait_ready()
@@ -264,6 +266,7 @@ class NatsServer:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        note_ended(process.pid)
         _running.discard(self)
 
     def _configuration(self) -> str:

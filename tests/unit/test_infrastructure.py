@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from typing import Any, Self
@@ -183,6 +186,29 @@ def test_a_frozen_server_answers_only_when_thawed(make_server):
         server.thaw()
     with Wire(server.url):
         pass
+
+
+def test_a_server_does_not_outlive_a_test_run_that_is_killed(tmp_path):
+    program = f"""
+import pathlib, time
+from tests.fix_servers import NatsServer
+print(NatsServer(pathlib.Path({str(tmp_path)!r})).start().pid, flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        pid = int(run.stdout.readline())
+        os.kill(pid, 0)
+        run.kill()
+
+    def gone() -> bool:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    eventually(gone, 10)
 
 
 def test_extra_configuration_reaches_the_server(make_server):

@@ -1,4 +1,4 @@
-"""Another process that sees changes, for the suite ``watch``: ``python -m benchmarks.listener nats|redis URL NAME``.
+"""Another process that sees changes, for the suite ``watch``: ``python -m benchmarks.listener KIND URL NAME``.
 
 Owns the receiving end. A value is the moment at which it was sent, on the clock that processes of one machine share;
 for each line on stdin the delays since the last one are written to stdout, as JSON.
@@ -22,7 +22,7 @@ def main(kind: str, url: str, name: str) -> None:
     def saw(sent: bytes) -> None:
         delays.append((time.monotonic_ns() - int(sent)) / 1e9)
 
-    listen = {"nats": watch, "redis": subscribe}[kind]
+    listen = {"nats": watch, "local": copy, "redis": subscribe}[kind]
     kept = listen(url, name, saw)
     print("ready", flush=True)
     for line in sys.stdin:
@@ -41,8 +41,35 @@ def watch(url: str, name: str, saw: Any) -> Any:
     from django_natskv import connections  # noqa: PLC0415
 
     bucket = connections["default"].kv().open_bucket(name, codec="bytes")
-    watched = bucket.watch(lambda entry: saw(entry.value), deliver="updates")
+    watched = bucket.watch(lambda entry: saw(entry.value), deliver="updates", keys="watched")
     return watched.stop
+
+
+class Noting:
+    """The codec of a copy, which decodes a value at the moment it takes it in."""
+
+    def __init__(self, saw: Any) -> None:
+        self._saw = saw
+
+    def encode(self, value: bytes) -> bytes:
+        return value
+
+    def decode(self, data: bytes) -> bytes:
+        self._saw(data)
+        return data
+
+
+def copy(url: str, name: str, saw: Any) -> Any:
+    configure(url, {})
+    from django_natskv import connections  # noqa: PLC0415
+
+    seen: list[bytes] = []
+    cache = connections["default"].local_cache(
+        name, keys="copied", codec=Noting(lambda sent: saw(sent) if seen else None)
+    )
+    cache.wait_ready(30)
+    seen.append(b"ready")  # what was there before is no change
+    return cache.close
 
 
 def subscribe(url: str, name: str, saw: Any) -> Any:

@@ -42,6 +42,7 @@ def test_what_a_test_wrote_is_there_until_it_clears(number):
 
 
 @pytest.mark.slow  # three interpreters start
+@pytest.mark.timeout(180)
 def test_workers_side_by_side_do_not_disturb_each_other(tmp_path: Path, nats_server: NatsServer):
     (tmp_path / "project_settings.py").write_text(SETTINGS)
     (tmp_path / "test_cache.py").write_text(TESTS)
@@ -59,7 +60,7 @@ def test_workers_side_by_side_do_not_disturb_each_other(tmp_path: Path, nats_ser
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=150,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "[gw0]" in done.stdout, done.stdout

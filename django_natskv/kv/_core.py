@@ -14,6 +14,7 @@ from typing import Any
 
 from django_natskv.exceptions import CodecError, OperationalError, OperationTimedOut, UsageError, WrongRevision
 from django_natskv.kv._interrupts import from_handler
+from django_natskv.kv._nats.batches import MOST, Batches
 from django_natskv.kv._nats.config import BucketInfo, from_stream
 from django_natskv.kv._nats.errors import wrong_revision
 from django_natskv.kv._nats.exchange import Pause
@@ -70,6 +71,7 @@ class Core:
         self.name = info.bucket
         self.prefix = f"$KV.{info.origin}."
         self._writer = Writer(wire)
+        self._batches = Batches(wire, info)
         self._wrote = wrote
 
     def config(self) -> BucketConfig:
@@ -186,12 +188,11 @@ class Core:
         """Carry out one change whose revision nobody needs."""
         yield from self.write(change)
 
-    def write_many(self, changes: object) -> Operation[list[int | OperationalError]]:
+    def write_many(self, changes: object, *, atomic: bool = False) -> Operation[list[int | OperationalError]]:
         """See ``Bucket.write_many``."""
-        if isinstance(changes, str | bytes) or not isinstance(changes, Iterable):
-            message = f"write_many takes a list of changes, not {type(changes).__name__}."
-            raise UsageError(message)
-        writes = [self._prepare(change) for change in changes]
+        writes = self._prepare_all(changes)
+        if atomic:
+            return (yield from self._write_all(writes))
         results = yield from self._writer.write_many(self.info, writes)
         for position, (write, result) in enumerate(zip(writes, results, strict=True)):
             if isinstance(result, int):
@@ -199,6 +200,26 @@ class Core:
             elif isinstance(result, WrongRevision) and write.expected == ABSENT:
                 results[position] = yield from self._create_over(write)
         return results
+
+    def _write_all(self, writes: list[Write]) -> Operation[list[int | OperationalError]]:
+        keys = [write.key for write in writes]
+        if len(keys) > MOST or len(set(keys)) < len(keys):
+            wrong = f"{len(keys):,} changes" if len(keys) > MOST else "several changes of one key"
+            message = f"Bucket {self.name!r} takes at most {MOST:,} changes, one a key, all or nothing, not {wrong}."
+            raise UsageError(message)
+        if not writes:
+            return []
+        what = f"writing {len(writes):,} keys in bucket {self.name!r}, all or nothing"
+        revisions = yield from self._batches.write(self.info, writes, what)
+        for write, revision in zip(writes, revisions, strict=True):
+            self._tell(write, revision)
+        return [*revisions]
+
+    def _prepare_all(self, changes: object) -> list[Write]:
+        if isinstance(changes, str | bytes) or not isinstance(changes, Iterable):
+            message = f"write_many takes a list of changes, not {type(changes).__name__}."
+            raise UsageError(message)
+        return [self._prepare(change) for change in changes]
 
     def _prepare(self, change: object) -> Write:
         """Return the bytes of a change; everything that can be wrong with it is, before anything is sent."""
@@ -208,7 +229,8 @@ class Core:
         key = check_key(change.key)
         headers = change.wire_headers()
         data = self.encode(key, change.value) if change.operation is Did.PUT else b""
-        return Write(key, data, headers, change.revision, self._what(change.doing, key))
+        creates = change.revision == ABSENT
+        return Write(key, data, headers, change.revision, self._what(change.doing, key), creates)
 
     def _create(self, write: Write) -> Operation[int]:
         for _ in range(_TRIES):

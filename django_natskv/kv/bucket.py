@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, overload
 
 from django_natskv.exceptions import OperationalError
 from django_natskv.kv._core import Core
@@ -148,18 +148,35 @@ class Bucket:
             self._core.erasing(Change.purge(key, revision=revision, marker_ttl_ms=marker_ttl_ms, headers=headers))
         )
 
-    def write_many(self, changes: Iterable[Change]) -> list[int | OperationalError]:
+    @overload
+    def write_many(self, changes: Iterable[Change], *, atomic: Literal[True]) -> list[int]: ...
+
+    @overload
+    def write_many(self, changes: Iterable[Change], *, atomic: bool = False) -> list[int | OperationalError]: ...
+
+    def write_many(self, changes: Iterable[Change], *, atomic: bool = False) -> Any:
         """Carry out several changes side by side; return, in their order, each new revision, or the error instead.
 
-        Not all or nothing, and no order among them: changes of one key belong into calls of their own. What is wrong
-        with a change itself (``UsageError``, ``CodecError``) is raised before anything is sent. An error in the result
-        is one that the operation alone would have raised, ``WrongRevision`` for instance.
-        """
-        return self._runner.call(self._core.write_many(changes))
+        There is no order among them: changes of one key belong into calls of their own. What is wrong with a change
+        itself (``UsageError``, ``CodecError``) is raised before anything is sent. An error in the result is one that
+        the operation alone would have raised, ``WrongRevision`` for instance.
 
-    async def awrite_many(self, changes: Iterable[Change]) -> list[int | OperationalError]:
+        With ``atomic`` all are carried out, at one moment, or none: then the first error is raised instead,
+        ``WrongRevision`` with the key. At most 1,000 changes, one a key (``UsageError``). Needs nats-server 2.12, else
+        ``JetStreamApiError`` before anything is sent; a bucket that was made by another program is changed to allow it
+        by the first such call. After ``OperationTimedOut`` all may have been applied.
+        """
+        return self._runner.call(self._core.write_many(changes, atomic=atomic))
+
+    @overload
+    async def awrite_many(self, changes: Iterable[Change], *, atomic: Literal[True]) -> list[int]: ...
+
+    @overload
+    async def awrite_many(self, changes: Iterable[Change], *, atomic: bool = False) -> list[int | OperationalError]: ...
+
+    async def awrite_many(self, changes: Iterable[Change], *, atomic: bool = False) -> Any:
         """See write_many()."""
-        return await self._runner.acall(self._core.write_many(changes))
+        return await self._runner.acall(self._core.write_many(changes, atomic=atomic))
 
     def erase(
         self,

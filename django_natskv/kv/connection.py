@@ -82,15 +82,17 @@ class Connection:
         if self._resolve is not None:
             # Finding, or starting, a server may take longer than a request may: that time is not the request's.
             self._resolve(self.settings)
-        self._runner.call(Wire(self._requests).verify())
-        return self._context()
+        wire = Wire(self._requests)
+        self._runner.call(wire.verify())
+        return self._context(wire)
 
     async def akv(self) -> KVContext:
         """See kv()."""
         if self._resolve is not None:
             await asyncio.to_thread(self._resolve, self.settings)
-        await self._runner.acall(Wire(self._requests).verify())
-        return self._context()
+        wire = Wire(self._requests)
+        await self._runner.acall(wire.verify())
+        return self._context(wire)
 
     def local_cache(
         self,
@@ -184,9 +186,9 @@ class Connection:
         if self._listener is not None:
             self._listener.connection_status("error", error)
 
-    def _context(self) -> KVContext:
+    def _context(self, wire: Wire) -> KVContext:
         return KVContext(
-            Wire(self._requests),
+            wire,
             self._runner,
             Wire(self._watches),
             self._watching,

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from django_natskv.exceptions import BucketNotFound, JetStreamApiError
+from django_natskv.exceptions import BucketExists, BucketNotFound, JetStreamApiError
 from django_natskv.kv import codecs
 from django_natskv.kv._core import Core, Wrote
-from django_natskv.kv._nats.config import BucketInfo, changes, from_stream, health_of, to_stream, updated
-from django_natskv.kv._nats.verbs import Wire
+from django_natskv.kv._nats.config import ATOMIC, BucketInfo, changes, from_stream, health_of, to_stream, updated
+from django_natskv.kv._nats.verbs import ATOMIC_API_LEVEL, Wire
 from django_natskv.kv.bucket import Bucket
 from django_natskv.kv.entries import BucketConfig, BucketHealth, BucketStatus
 from django_natskv.kv.names import check_name
@@ -137,8 +137,14 @@ class KVContext:
 
     def _create(self, config: Config, codec: codecs.Codec) -> Operation[Bucket]:
         checked = BucketConfig.parse(config)
-        asked = to_stream(checked)
-        info = yield from self._wire.create_bucket(checked.bucket, asked)
+        asked = to_stream(checked, atomic=self._wire.level >= ATOMIC_API_LEVEL)
+        try:
+            info = yield from self._wire.create_bucket(checked.bucket, asked)
+        except BucketExists:
+            if not asked.pop(ATOMIC, False):
+                raise
+            # It may have been made by an older server, and differ in nothing but that.
+            info = yield from self._wire.create_bucket(checked.bucket, asked)
         _compare(asked, info)
         return self._handle(info, codec)
 

@@ -24,6 +24,7 @@ from django_natskv.exceptions import (
     UsageError,
 )
 from django_natskv.kv._nats.config import BucketInfo
+from django_natskv.kv._nats.verbs import Wire
 from tests.fix_facade import Face
 
 NOBODY = "nats://127.0.0.1:1"
@@ -104,7 +105,7 @@ class Nobody:
 
     def __init__(self, connection: kv.Connection, face: Face) -> None:
         self.connection = connection
-        plain = connection._context()
+        plain = connection._context(Wire(connection._requests))
         self.context = face.wrap(plain)
         info = BucketInfo("b", {"name": "KV_b", "allow_direct": True}, datetime.now(UTC), 0, 0, 0, 0)
         self.bucket = face.wrap(plain._handle(info, plain._codec(None)))

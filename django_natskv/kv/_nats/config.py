@@ -13,6 +13,7 @@ from typing import Any
 from django_natskv.kv.entries import BucketConfig, BucketHealth, Replica
 
 STREAM_PREFIX = "KV_"
+ATOMIC = "allow_atomic"
 _MS = 1_000_000  # nanoseconds
 _DUPLICATES = 120 * 1000 * _MS  # how long the server remembers the id of a write, when the bucket's TTL is not shorter
 
@@ -66,8 +67,8 @@ class BucketInfo:
         return str(mirror["name"]).removeprefix(STREAM_PREFIX) if mirror else self.bucket
 
 
-def to_stream(config: BucketConfig) -> dict[str, Any]:
-    """Return what the server is asked for, for a new bucket."""
+def to_stream(config: BucketConfig, *, atomic: bool = False) -> dict[str, Any]:
+    """Return what the server is asked for, for a new bucket; ``atomic``: that it takes several writes as one."""
     stream: dict[str, Any] = {
         "name": STREAM_PREFIX + config.bucket,
         "subjects": [f"$KV.{config.bucket}.>"],
@@ -94,6 +95,8 @@ def to_stream(config: BucketConfig) -> dict[str, Any]:
         # A mirror takes its keys from its origin, and writes go there.
         del stream["subjects"]
         stream["mirror_direct"] = True
+    elif atomic:
+        stream[ATOMIC] = True
     return stream
 
 

@@ -30,6 +30,7 @@ MAX_MATCHES = 1024  # what one read of many keys may match (F18)
 # connection (max_pending), and then cuts the connection off for being slow.
 MAX_ANSWER = 2**20
 OLDEST_API_LEVEL = 1  # nats-server 2.11 (F14)
+ATOMIC_API_LEVEL = 2  # nats-server 2.12 (F19)
 NO_RESPONDERS = "503"
 _CREATE_TRIES = 4
 _CREATE_PAUSE = 0.05  # seconds between them
@@ -47,6 +48,7 @@ class Wire:
         else:
             self._api = settings.api_prefix or "$JS.API"
         self._mirrored: set[str] = set()
+        self.level = 0  # of the API, once it was verified
         # Beyond a domain or an account's border even keys travel under the API's prefix.
         self.key_prefix = "$KV." if self._api == "$JS.API" else f"{self._api}.$KV."
 
@@ -105,6 +107,7 @@ class Wire:
                 "for without saying so. Upgrade it."
             )
             raise ConnectFailed(message)
+        self.level = level
 
     def names(self) -> Operation[list[str]]:
         """Return the names of all buckets, over all pages."""

@@ -19,11 +19,12 @@ from django_natskv.kv._nats.messages import MESSAGE_ID, status_of
 from django_natskv.kv._nats.verbs import NO_RESPONDERS, Wire
 from django_natskv.kv.runner import Operation
 
+GUARD = "Nats-Expected-Last-Subject-Sequence"
 # What nearly every answer is. Anything else, a word more or another order, is read as JSON.
 _STORED = re.compile(rb'\{"stream":"[\w-]+", ?"seq":([0-9]{1,19})\}').fullmatch
 _AT_ONCE = 256  # writes sent side by side
 _BYTES_AT_ONCE = 2**21  # of their values
-_LEADERLESS_PAUSE = 0.1  # seconds between tries while a replicated bucket elects a leader (F20)
+LEADERLESS_PAUSE = 0.1  # seconds between tries while a replicated bucket elects a leader (F20)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Write:
     headers: dict[str, str]
     expected: int | None
     what: str
+    creates: bool = False  # it wants no live value there: a marker it may write over
 
 
 class Writer:
@@ -62,7 +64,7 @@ class Writer:
         Those that are sent at a time may be stored in any order.
         """
         results: list[int | OperationalError] = []
-        for group in _groups(writes):
+        for group in groups(writes):
             results += yield from self._write_group(info, group)
         return results
 
@@ -104,13 +106,13 @@ class Writer:
         """Return the headers of a write with its id and guard; ``ValueTooLarge`` when the bucket does not take it."""
         headers = {**write.headers, MESSAGE_ID: self._wire.client.new_id()}
         if write.expected is not None:
-            headers["Nats-Expected-Last-Subject-Sequence"] = str(write.expected)
+            headers[GUARD] = str(write.expected)
         limit = info.max_value_size
-        if limit < 0 or _size(headers, write.data) <= limit:
+        if limit < 0 or size_of(headers, write.data) <= limit:
             return headers
         # Where the value fits and the id does not, the value goes first: a write in doubt then stays in doubt.
         del headers[MESSAGE_ID]
-        size = _size(headers, write.data)
+        size = size_of(headers, write.data)
         if size > limit:
             # The limit may have been raised since the bucket was opened.
             limit = yield from self._limit(info)
@@ -144,7 +146,7 @@ class Writer:
                 break
             # Nobody took it: there is no bucket, or it has no leader for now. Nothing was written (F20).
             yield from self._wire.info(info.origin, write.what)
-            yield Pause(self._wire.client, _LEADERLESS_PAUSE, write.what)
+            yield Pause(self._wire.client, LEADERLESS_PAUSE, write.what)
         return (yield from self._revision(info, write, headers, reply))
 
     def _revision(self, info: BucketInfo, write: Write, headers: dict[str, str], reply: Any) -> Operation[int]:
@@ -156,7 +158,7 @@ class Writer:
             refusal = api_error(answer["error"], write.what, info.bucket, write.key)
             if isinstance(refusal, ValueTooLarge):  # the limit was lowered since the bucket was opened
                 limit = yield from self._limit(info)
-                refusal = too_large_for_bucket(write.what, info.bucket, write.key, _size(headers, write.data), limit)
+                refusal = too_large_for_bucket(write.what, info.bucket, write.key, size_of(headers, write.data), limit)
             raise refusal
         return int(answer["seq"])
 
@@ -183,7 +185,8 @@ class Writer:
             raise
 
 
-def _groups(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
+def groups(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
+    """Cut ``writes`` into what a server is given at a time."""
     start = size = 0
     for position, write in enumerate(writes):
         if position > start and (position - start == _AT_ONCE or size + len(write.data) > _BYTES_AT_ONCE):
@@ -194,7 +197,8 @@ def _groups(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
         yield writes[start:]
 
 
-def _size(headers: dict[str, str], data: bytes) -> int:
+def size_of(headers: dict[str, str], data: bytes) -> int:
+    """Return the bytes that a write counts for."""
     if not headers:
         return len(data)
     return len(data) + sum(len(name) + len(value) + 4 for name, value in headers.items()) + 12

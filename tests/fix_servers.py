@@ -406,6 +406,11 @@ def session_version() -> str | None:
     return os.environ.get("NATSKV_TEST_SERVER_VERSION") or None
 
 
+def takes_several_as_one() -> bool:
+    """Tell whether the release that the tests run on takes several writes as one (F19)."""
+    return not (session_version() or "").startswith("2.11.")
+
+
 @pytest.fixture(scope="session")
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """The server that tests share. Whoever stops, freezes or fills one asks for ``make_server`` instead."""

@@ -6,6 +6,7 @@ Owns the public names of the registry. Knows nothing of requests.
 from __future__ import annotations
 
 from django_natskv.registry import _changes  # noqa: F401 - sends config_changed
+from django_natskv.registry._atomic import atomic
 from django_natskv.registry._conflict import Conflict
 from django_natskv.registry._history import Revision
 from django_natskv.registry._models import Config, Model
@@ -23,6 +24,7 @@ __all__ = [
     "ModelObjects",
     "Query",
     "Revision",
+    "atomic",
     "await_ready",
     "config_changed",
     "post_delete",

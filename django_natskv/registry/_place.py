@@ -99,31 +99,37 @@ class Place:
 
     # --- written to the server ---
 
-    def write(self, declaration: Declaration, key: str, data: bytes, revision: int, headers: Any) -> Operation[int]:
-        """Write ``data``, if ``revision`` is still the newest of ``key``; 0: if the key is absent. Make the bucket."""
+    def write(self, change: kv.Change, *, makes: bool) -> Operation[int]:
+        """Carry out a change and return its revision; make a missing bucket where ``makes`` allows it."""
+        return (yield from self.write_all([change], makes=makes))[0]
+
+    def write_all(self, changes: list[kv.Change], *, makes: bool) -> Operation[list[int]]:
+        """As ``write``, for several changes: all or nothing."""
         try:
-            return (yield from self._write(key, data, revision, headers))
+            return (yield from self._write(changes))
         except BucketNotFound:
             self._opened = None
-            if not declaration.create:
+            if not makes:
                 message = (
-                    f"There is no bucket {self.bucket!r} for {declaration.key}, which does not make it (CREATE is "
+                    f"There is no bucket {self.bucket!r} for {changes[0].key!r}, which does not make it (CREATE is "
                     "False): make it with `manage.py natskv_bucket sync`."
                 )
                 raise BucketNotFound(message, bucket=self.bucket) from None
         yield from self._make()
-        return (yield from self._write(key, data, revision, headers))
+        return (yield from self._write(changes))
 
-    def _write(self, key: str, data: bytes, revision: int, headers: Any) -> Operation[int]:
+    def _write(self, changes: list[kv.Change]) -> Operation[list[int]]:
         handle = yield from self._handle()
-        if revision:
-            return int((yield ask(handle, "update", key, data, revision, headers=headers)))
-        return int((yield ask(handle, "create", key, data, headers=headers)))
+        # One alone needs no server that can do several as one.
+        results: list[Any] = yield ask(handle, "write_many", changes, atomic=len(changes) > 1)
+        for result in results:
+            if isinstance(result, OperationalError):
+                raise result
+        return results
 
-    def delete(self, key: str, revision: int, headers: Any) -> Operation[None]:
-        """Delete ``key``, if ``revision`` is still its newest."""
-        handle = yield from self._handle()
-        yield ask(handle, "delete", key, revision=revision, headers=headers)
+    def delete(self, change: kv.Change) -> Operation[None]:
+        """Carry out a deletion, which makes no bucket."""
+        yield from self._write([change])
 
     def _handle(self) -> Operation[kv.Bucket]:
         connection = self.connection

@@ -6,16 +6,18 @@ Owns the operations that change what is stored. Knows nothing of how a step is c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from django_natskv import signals
 from django_natskv.exceptions import CodecError, UsageError, WrongRevision
-from django_natskv.kv import spread
-from django_natskv.registry import _reading, _views
+from django_natskv.kv import Change, spread
+from django_natskv.registry import _gathering, _reading, _views
 from django_natskv.registry._conflict import Conflict
+from django_natskv.registry._gathering import Gathered, Gathering
 from django_natskv.registry._names import to_headers
 from django_natskv.registry._place import place_of
-from django_natskv.registry._steps import Operation, ask, pause, work
+from django_natskv.registry._steps import Operation, Step, ask, pause, work
 from django_natskv.registry._storing import (
     ABSENT,
     WHOLE,
@@ -47,17 +49,21 @@ def saving(instance: Any, update_fields: Iterable[str] | None, actor: Any, comme
         yield from _saved(instance, author)
     else:
         yield from _saved_fields(instance, names, author)
-    yield ask(signals.post_save, "send", created=created, **told)
+    yield from _afterwards(ask(signals.post_save, "send", created=created, **told))
 
 
 def _saved(instance: Any, author: dict[str, Any]) -> Operation[None]:
     try:
         yield from _written(instance, author)
     except WrongRevision as error:
-        raise (yield from _conflict(instance)) from error
+        raise (yield from conflict(instance)) from error
 
 
 def _saved_fields(instance: Any, names: tuple[str, ...], author: dict[str, Any]) -> Operation[None]:
+    gathering = _gathering.current.get()
+    if gathering is not None:
+        yield from _gathered_fields(gathering, instance, names, author)
+        return
     before = base_of(instance)
     target = base_of(instance)
     for attempt in range(ATTEMPTS):
@@ -74,7 +80,22 @@ def _saved_fields(instance: Any, names: tuple[str, ...], author: dict[str, Any])
         else:
             _follow(instance, before, target, names)
             return
-    raise (yield from _conflict(instance))
+    raise (yield from conflict(instance))
+
+
+def _gathered_fields(
+    gathering: Gathering, instance: Any, names: tuple[str, ...], author: dict[str, Any]
+) -> Operation[None]:
+    known = gathering.owned(_reading.key_of(type(instance), instance.pk), instance)
+    before = base_of(instance)
+    target = base_of(instance) if known is None else copy_of(known.target)
+    for name in names:
+        setattr(target, name, getattr(copy_of(instance), name))
+
+    def took(_revision: int) -> None:
+        _follow(instance, before, target, names)
+
+    yield from _written(target, author, names, owner=instance, took=took)
 
 
 def _follow(instance: Any, before: Any, target: Any, names: tuple[str, ...]) -> None:
@@ -90,7 +111,7 @@ def updating(cls: Any, key: str, change: Callable[[Any], Any], actor: Any, comme
     """Have ``change`` change the stored object, anew each time that somebody else was faster; return it."""
     instance: Any = None
     for attempt in range(ATTEMPTS):
-        instance = yield from _reading.stored_one(cls, key)
+        instance = yield from _to_change(cls, key)
         if instance is None:
             message = f"There is no such {cls.__name__}."
             raise cls.DoesNotExist(message)
@@ -101,7 +122,14 @@ def updating(cls: Any, key: str, change: Callable[[Any], Any], actor: Any, comme
             yield _wait(attempt)
         else:
             return instance
-    raise (yield from _conflict(instance))
+    raise (yield from conflict(instance))
+
+
+def _to_change(cls: Any, key: str) -> Operation[Any]:
+    gathering = _gathering.current.get()
+    if gathering is not None and key in gathering.found:
+        return gathering.saved(key)
+    return (yield from _reading.stored_one(cls, key))
 
 
 def _announced(instance: Any, actor: Any, comment: str) -> Operation[None]:
@@ -110,12 +138,12 @@ def _announced(instance: Any, actor: Any, comment: str) -> Operation[None]:
     told = {"sender": type(instance), "instance": instance, "update_fields": None, **author}
     yield ask(signals.pre_save, "send", **told)
     yield from _written(instance, author)
-    yield ask(signals.post_save, "send", created=created, **told)
+    yield from _afterwards(ask(signals.post_save, "send", created=created, **told))
 
 
 def getting_or_creating(cls: Any, key: str, new: Callable[[], Any], actor: Any, comment: str) -> Operation[Any]:
     """Read the object at ``key``, or save ``new()``; return it and whether it was made."""
-    found = yield from _reading.stored_one(cls, key)
+    found = yield from _to_change(cls, key)
     if found is not None:
         return found, False
     instance = new()
@@ -124,7 +152,7 @@ def getting_or_creating(cls: Any, key: str, new: Callable[[], Any], actor: Any, 
     except WrongRevision as error:
         found = yield from _reading.stored_one(cls, key)
         if found is None:
-            raise (yield from _conflict(instance)) from error
+            raise (yield from conflict(instance)) from error
         return found, False
     return instance, True
 
@@ -133,21 +161,31 @@ def deleting(instance: Any, actor: Any, comment: str) -> Operation[tuple[int, di
     """Delete what ``instance`` was read from; return what Django's ``delete`` does."""
     _refuse_frozen(instance)
     cls = type(instance)
+    gathering = _gathering.current.get()
     if not instance._kept.revision:
-        return 0, {}
+        known = None if gathering is None else gathering.found.pop(_reading.key_of(cls, instance.pk), None)
+        return (0, {}) if known is None else (1, {cls._meta.label: 1})
     told = {"sender": cls, "instance": instance, "actor": actor, "comment": comment}
     yield ask(signals.pre_delete, "send", **told)
     place = place_of(cls._declaration)
     key = _reading.key_of(cls, instance.pk)
-    try:
-        yield from place.delete(key, instance._kept.revision, to_headers(actor, comment))
-    except WrongRevision as error:
-        raise (yield from _conflict(instance)) from error
-    _wrote(place)
+    change = Change.delete(key, revision=instance._kept.revision, headers=to_headers(actor, comment))
+    if gathering is not None:
+        gathering.add(place, Gathered(instance, instance, change, (partial(_deleted, instance),)))
+    else:
+        try:
+            yield from place.delete(change)
+        except WrongRevision as error:
+            raise (yield from conflict(instance)) from error
+        wrote(place)
+        _deleted(instance)
+    yield from _afterwards(ask(signals.post_delete, "send", **told))
+    return 1, {cls._meta.label: 1}
+
+
+def _deleted(instance: Any, _revision: int = 0) -> None:
     instance._kept = ABSENT
     instance._state.adding = True
-    yield ask(signals.post_delete, "send", **told)
-    return 1, {cls._meta.label: 1}
 
 
 def refreshing(instance: Any) -> Operation[None]:
@@ -173,7 +211,14 @@ def replacing(instance: Any, revision: int, actor: Any, comment: str) -> Operati
 # --- one write ---
 
 
-def _written(instance: Any, author: dict[str, Any], names: tuple[str, ...] | None = None) -> Operation[None]:
+def _written(
+    instance: Any,
+    author: dict[str, Any],
+    names: tuple[str, ...] | None = None,
+    owner: Any = None,
+    took: Callable[[int], None] | None = None,
+) -> Operation[None]:
+    """Write ``instance``, or gather that: then for ``owner``, and ``took`` follows when it is written."""
     cls = type(instance)
     kept: Kept = instance._kept
     yield work(_prepare, instance, names)
@@ -186,12 +231,38 @@ def _written(instance: Any, author: dict[str, Any], names: tuple[str, ...] | Non
         raise CodecError(message, bucket=cls._declaration.bucket, key=key)
     document = to_document(instance)
     place = place_of(cls._declaration)
-    headers = to_headers(author["actor"], author["comment"])
-    revision = yield from place.write(cls._declaration, key, to_bytes(document), kept.revision, headers)
-    _wrote(place)
+    change = _change(key, to_bytes(document), kept.revision, to_headers(author["actor"], author["comment"]))
+    gathering = _gathering.current.get()
+    keep = partial(_keep, instance, document)
+    if gathering is not None:
+        following = (keep,) if took is None else (keep, took)
+        gathering.add(place, Gathered(instance if owner is None else owner, instance, change, following))
+        return
+    revision = yield from place.write(change, makes=cls._declaration.create)
+    wrote(place)
+    keep(revision)
+
+
+def _change(key: str, data: bytes, revision: int, headers: dict[str, str]) -> Change:
+    if revision:
+        return Change.update(key, data, revision, headers=headers)
+    return Change.create(key, data, headers=headers)
+
+
+def _keep(instance: Any, document: dict[str, Any], revision: int) -> None:
+    kept: Kept = instance._kept
     left = {name: value for name, value in kept.undecodable.items() if document.get(name) is kept.document[name]}
     instance._kept = Kept(revision, document, left)
     instance._state.adding = False
+
+
+def _afterwards(step: Step) -> Operation[None]:
+    """Carry ``step`` out now, or when what is gathered has been written."""
+    gathering = _gathering.current.get()
+    if gathering is None:
+        yield step
+    else:
+        gathering.afterwards.append(step)
 
 
 def _prepare(instance: Any, names: tuple[str, ...] | None) -> None:
@@ -202,7 +273,8 @@ def _prepare(instance: Any, names: tuple[str, ...] | None) -> None:
     instance.full_clean()
 
 
-def _wrote(place: Any) -> None:
+def wrote(place: Any) -> None:
+    """Let what this context has pinned of a bucket be read anew."""
     pin = _views.current_pin()
     if pin is not None:
         pin.forget(place)
@@ -212,7 +284,8 @@ def _wait(attempt: int) -> Any:
     return pause(spread.between(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**attempt)))
 
 
-def _conflict(instance: Any) -> Operation[Conflict]:
+def conflict(instance: Any) -> Operation[Conflict]:
+    """Return the error for ``instance``, with what is stored now."""
     cls = type(instance)
     key = _reading.key_of(cls, instance.pk)
     theirs = yield from _reading.stored_one(cls, key)

@@ -21,8 +21,14 @@ from django_natskv.exceptions import (
     WrongRevision,
 )
 from django_natskv.kv import Change
-from tests.fix_servers import NatsServer
+from tests.fix_servers import NatsServer, takes_several_as_one
 from tests.fix_waiting import eventually
+
+
+@pytest.fixture(autouse=True)
+def _a_server_that_can(request: pytest.FixtureRequest) -> None:
+    if not takes_several_as_one() and "any_server" not in request.fixturenames:
+        pytest.skip("nats-server 2.11 cannot; what it says then is tested on any_server")
 
 
 @pytest.fixture

@@ -143,10 +143,10 @@ def test_get_or_create_that_loses_to_one_that_is_gone_again_says_so(shelf, monke
     place = place_of(Carrier._declaration)
     write = type(place).write
 
-    def beaten(self, *arguments):
+    def beaten(self, *arguments, **options):
         shelf.put("shop.Carrier.dhl", {})
         try:
-            return (yield from write(self, *arguments))
+            return (yield from write(self, *arguments, **options))
         finally:
             shelf.bucket.delete("shop.Carrier.dhl")
 
@@ -166,9 +166,9 @@ def test_saving_some_fields_gives_up_after_a_bounded_number_of_races(shelf, monk
     write = type(place).write
     count = []
 
-    def beaten(self, *arguments):
+    def beaten(self, *arguments, **options):
         count.append(shelf.put(KEY, {"banner": "theirs"}))
-        return (yield from write(self, *arguments))
+        return (yield from write(self, *arguments, **options))
 
     monkeypatch.setattr(type(place), "write", beaten)
     with pytest.raises(registry.Conflict) as caught:
@@ -179,14 +179,14 @@ def test_saving_some_fields_gives_up_after_a_bounded_number_of_races(shelf, monk
 
 def test_a_save_whose_answer_is_lost_is_no_conflict_of_fields_when_it_is_repeated(shelf, monkeypatch):
     cfg = ShopConfig.objects.update(lambda cfg: setattr(cfg, "limit", 3))
-    update = Bucket.update
+    write_many = Bucket.write_many
 
     def lost(self, *arguments, **options):
-        update(self, *arguments, **options)
+        write_many(self, *arguments, **options)
         raise OperationTimedOut(may_have_been_applied=True)
 
     cfg.limit = 4
-    monkeypatch.setattr(Bucket, "update", lost)
+    monkeypatch.setattr(Bucket, "write_many", lost)
     with pytest.raises(OperationTimedOut):
         cfg.save()
     monkeypatch.undo()

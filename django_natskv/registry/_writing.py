@@ -17,6 +17,7 @@ from django_natskv.registry._conflict import Conflict
 from django_natskv.registry._gathering import Gathered, Gathering
 from django_natskv.registry._names import to_headers
 from django_natskv.registry._place import place_of
+from django_natskv.registry._queues import in_turn
 from django_natskv.registry._steps import Operation, Step, ask, pause, work
 from django_natskv.registry._storing import (
     ABSENT,
@@ -64,6 +65,12 @@ def _saved_fields(instance: Any, names: tuple[str, ...], author: dict[str, Any])
     if gathering is not None:
         yield from _gathered_fields(gathering, instance, names, author)
         return
+    cls = type(instance)
+    key = _reading.key_of(cls, instance.pk)
+    yield from in_turn((place_of(cls._declaration), key), _saved_over(instance, key, names, author))
+
+
+def _saved_over(instance: Any, key: str, names: tuple[str, ...], author: dict[str, Any]) -> Operation[None]:
     before = base_of(instance)
     target = base_of(instance)
     for attempt in range(ATTEMPTS):
@@ -73,7 +80,6 @@ def _saved_fields(instance: Any, names: tuple[str, ...], author: dict[str, Any])
             yield from _written(target, author, names)
         except WrongRevision:
             yield _wait(attempt)
-            key = _reading.key_of(type(instance), instance.pk)
             target = yield from _reading.stored_one(type(instance), key)
             if target is None:
                 break
@@ -109,6 +115,13 @@ def _follow(instance: Any, before: Any, target: Any, names: tuple[str, ...]) -> 
 
 def updating(cls: Any, key: str, change: Callable[[Any], Any], actor: Any, comment: str) -> Operation[Any]:
     """Have ``change`` change the stored object, anew each time that somebody else was faster; return it."""
+    operation = _updating(cls, key, change, actor, comment)
+    if _gathering.current.get() is not None:
+        return (yield from operation)
+    return (yield from in_turn((place_of(cls._declaration), key), operation))
+
+
+def _updating(cls: Any, key: str, change: Callable[[Any], Any], actor: Any, comment: str) -> Operation[Any]:
     instance: Any = None
     for attempt in range(ATTEMPTS):
         instance = yield from _to_change(cls, key)

@@ -128,7 +128,7 @@ print(json.dumps("done"), flush=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("face", "count"), [("plain", 500), ("awaited", 150)])  # all of the awaited ones at once
+@pytest.mark.parametrize(("face", "count"), [("plain", 500), ("awaited", 500)])  # all of the awaited ones at once
 def test_two_writers_lose_nothing(shelf, program, settings, face, count):
     programs = [program(WRITER, settings.NATSKV, TEST_FACE=face) for _ in range(2)]
     for number, one in enumerate(programs):

@@ -1,0 +1,86 @@
+"""Queues: who of this process is next to change an object that several want to change at once.
+
+Owns one queue a key, in the order of arrival, for threads and tasks alike. Knows nothing of what is changed: whoever
+waits too long goes on without a turn, and the compare-and-set decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import deque
+from collections.abc import Hashable
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any
+
+from django_natskv.registry._steps import Operation, Step
+
+LONGEST_WAIT = 5.0  # seconds for a turn: one that hangs, or waits for us, must not hold up the others for ever
+
+_lock = threading.Lock()
+_queues: dict[Hashable, deque[Future[None]]] = {}
+
+
+def in_turn(key: Hashable, operation: Operation[Any]) -> Operation[Any]:
+    """Carry ``operation`` out when everybody of this process who came before for ``key`` is done."""
+    turn = _enter(key)
+    try:
+        if not turn.done():
+            yield Step(lambda: _wait(turn), lambda: _await(turn))
+        return (yield from operation)
+    finally:
+        _leave(key, turn)
+
+
+def _enter(key: Hashable) -> Future[None]:
+    turn: Future[None] = Future()
+    with _lock:
+        queue = _queues.setdefault(key, deque())
+        queue.append(turn)
+        first = queue[0] is turn
+    if first:
+        turn.set_result(None)
+    return turn
+
+
+def _leave(key: Hashable, turn: Future[None]) -> None:
+    following = None
+    with _lock:
+        queue = _queues.get(key)
+        if queue is None:
+            return  # a fork came in between
+        if queue[0] is turn:
+            queue.popleft()
+            following = queue[0] if queue else None
+        else:
+            queue.remove(turn)
+        if not queue:
+            del _queues[key]
+    # Who was cancelled, or is tired of waiting, leaves by itself.
+    if following is not None and following.set_running_or_notify_cancel():
+        following.set_result(None)
+
+
+def _wait(turn: Future[None]) -> None:
+    with suppress(RuntimeError):
+        asyncio.get_running_loop()
+        return  # a task of this very loop may have the turn, and could never give it back
+    with suppress(TimeoutError):
+        turn.result(LONGEST_WAIT)
+
+
+async def _await(turn: Future[None]) -> None:
+    with suppress(TimeoutError):
+        # Shielded, or a wait that is over would cancel the turn, which may come at that moment.
+        await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(turn)), LONGEST_WAIT)
+
+
+def _forked() -> None:
+    global _lock  # noqa: PLW0603 - another thread of the parent may have held it
+    _lock = threading.Lock()
+    _queues.clear()
+
+
+os.register_at_fork(after_in_child=_forked)

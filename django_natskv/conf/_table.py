@@ -14,7 +14,13 @@ from django_natskv.conf import _relations, _values
 from django_natskv.conf._problem import Problem, at, quoted
 from django_natskv.conf._servers import Login, Server, check_servers, read_servers
 from django_natskv.conf._values import Check, Value
-from django_natskv.kv.settings import ConnectionSettings, LocalCacheSettings, ReconnectSettings, TLSSettings
+from django_natskv.kv.settings import (
+    ConnectionSettings,
+    LocalCacheSettings,
+    ReconnectSettings,
+    RegistrySettings,
+    TLSSettings,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,8 @@ _LOCAL_CACHE = ClosedMap(
     },
 )
 
+_REGISTRY = ClosedMap(RegistrySettings, {"CREATE": _values.FLAG})
+
 CONNECTION = ClosedMap(
     _to_settings,
     {
@@ -132,6 +140,7 @@ CONNECTION = ClosedMap(
         "CODEC": _values.CODEC,
         "BUCKETS": _values.BUCKETS,
         "LOCAL_CACHE": _nested(_LOCAL_CACHE),
+        "REGISTRY": _nested(_REGISTRY),
     },
     (
         Relation(("USER", "PASSWORD"), _relations.half_a_login),

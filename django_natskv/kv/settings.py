@@ -41,6 +41,13 @@ class LocalCacheSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RegistrySettings:
+    """What is said of the registry: whether its first write may make a missing bucket."""
+
+    create: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionSettings:
     """One alias of ``settings.NATSKV``, checked and complete.
 
@@ -65,4 +72,5 @@ class ConnectionSettings:
     codec: Any = "json"
     buckets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     local_cache: LocalCacheSettings = LocalCacheSettings()
+    registry: RegistrySettings = RegistrySettings()
     embedded: bool = False  # SERVERS = "embedded": ``servers`` is filled when the server is known

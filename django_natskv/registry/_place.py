@@ -109,7 +109,7 @@ class Place:
             return (yield from self._write(changes))
         except BucketNotFound:
             self._opened = None
-            if not makes:
+            if not (makes and self.connection.settings.registry.create):
                 message = (
                     f"There is no bucket {self.bucket!r} for {changes[0].key!r}, which does not make it (CREATE is "
                     "False): make it with `manage.py natskv_bucket sync`."

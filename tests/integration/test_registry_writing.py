@@ -80,6 +80,16 @@ def test_where_the_bucket_is_not_to_be_made_the_command_that_does_is_named(shelf
     do(Reserved().save)
 
 
+def test_the_settings_may_say_that_no_class_makes_its_bucket(shelf, do, settings):
+    settings.NATSKV = {"default": {**settings.NATSKV["default"], "REGISTRY": {"CREATE": False}}}
+    with pytest.raises(BucketNotFound, match="natskv_bucket sync"):
+        do(ShopConfig.objects.update, set_to(limit=3))
+    assert not shelf.exists
+    shelf.make()
+    do(ShopConfig.objects.update, set_to(limit=3))
+    assert shelf.read(KEY) == {"limit": 3}
+
+
 def test_what_is_not_valid_is_not_saved(shelf, do):
     cfg = ShopConfig.objects.get()
     cfg.limit = 101

@@ -10,7 +10,13 @@ from django.test import override_settings
 from django.utils.connection import ConnectionDoesNotExist
 
 from django_natskv.conf import aliases, connection_settings, problems, settings_from
-from django_natskv.kv.settings import ConnectionSettings, LocalCacheSettings, ReconnectSettings, TLSSettings
+from django_natskv.kv.settings import (
+    ConnectionSettings,
+    LocalCacheSettings,
+    ReconnectSettings,
+    RegistrySettings,
+    TLSSettings,
+)
 
 SEED = "SU" + "A" * 56
 
@@ -43,6 +49,7 @@ def test_the_defaults_of_the_contract_written_out_are_the_defaults():
         CODEC="json",
         BUCKETS={},
         LOCAL_CACHE={"MAX_BYTES": 64 * 2**20, "WAIT": 2.0, "SNAPSHOT_DIR": None},
+        REGISTRY={"CREATE": True},
     )
     assert written == ConnectionSettings()
     assert written.tls is None
@@ -66,6 +73,7 @@ def test_every_key_reaches_its_field(tmp_path):
         CODEC="text",
         BUCKETS={"config": {"history": 20}, "flags": {"bucket": "flags", "mirror": "origin"}},
         LOCAL_CACHE={"MAX_BYTES": 7, "WAIT": 8, "SNAPSHOT_DIR": tmp_path},
+        REGISTRY={"CREATE": False},
     ) == ConnectionSettings(
         servers=("nats://a:4222", "tls://b:4333"),
         name="shop",
@@ -83,6 +91,7 @@ def test_every_key_reaches_its_field(tmp_path):
             "flags": {"bucket": "flags", "mirror": {"bucket": "origin"}},
         },
         local_cache=LocalCacheSettings(7, 8.0, str(tmp_path)),
+        registry=RegistrySettings(create=False),
     )
 
 

@@ -165,7 +165,12 @@ _places: dict[tuple[str, str], Place] = {}
 
 def place_of(declaration: Declaration) -> Place:
     """Return the place of a class."""
-    name = (declaration.connection, declaration.bucket)
+    return place_at(declaration.connection, declaration.bucket)
+
+
+def place_at(connection: str, bucket: str) -> Place:
+    """Return the place of a bucket, one a process."""
+    name = (connection, bucket)
     found = _places.get(name)
     return found if found is not None else _places.setdefault(name, Place(*name))
 

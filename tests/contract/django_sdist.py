@@ -37,7 +37,7 @@ def fetched() -> Path:
     aside = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{version}-"))
     try:
         with tempfile.TemporaryDirectory() as download:
-            _download(version, Path(download))
+            download_sdist("django", version, Path(download))
             [archive] = Path(download).glob("*.tar.gz")
             _unpack(archive, aside)
         aside.rename(place)
@@ -49,7 +49,8 @@ def fetched() -> Path:
     return place
 
 
-def _download(version: str, directory: Path) -> None:
+def download_sdist(project: str, version: str, directory: Path) -> None:
+    """Fetch the source distribution of exactly this release."""
     pip = [sys.executable, "-m", "pip"] if importlib.util.find_spec("pip") else ["pip"]
     # The pip on PATH may belong to an older Python than this Django asks for.
     options = [
@@ -57,14 +58,15 @@ def _download(version: str, directory: Path) -> None:
         "--disable-pip-version-check",
         "--no-deps",
         "--no-binary",
-        "django",
+        project,
         "--ignore-requires-python",
     ]
-    command = [*pip, "download", *options, "--dest", str(directory), f"django=={version}"]
+    command = [*pip, "download", *options, "--dest", str(directory), f"{project}=={version}"]
     try:
         subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
     except (OSError, subprocess.CalledProcessError) as error:
-        msg = f"Django's own tests could not be fetched, for which a network is needed once: {' '.join(command)} failed"
+        failed = f"{' '.join(command)} failed"
+        msg = f"The tests of {project} could not be fetched, for which a network is needed once: {failed}"
         raise RuntimeError(msg) from error
 
 

@@ -30,12 +30,13 @@ def test_they_are_of_the_django_that_is_installed():
 def test_they_are_fetched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     asked = []
 
-    def download(version: str, directory: Path) -> None:
+    def download(project: str, version: str, directory: Path) -> None:
+        assert project == "django"
         asked.append(version)
         packed(directory)
 
     monkeypatch.setattr(django_sdist, "CACHE", tmp_path)
-    monkeypatch.setattr(django_sdist, "_download", download)
+    monkeypatch.setattr(django_sdist, "download_sdist", download)
     place = django_sdist.fetched()
     assert django_sdist.fetched() == place
     assert asked == [django.get_version()]

@@ -21,6 +21,7 @@ FACES = {
     "ConfigObjects": "django_natskv.registry._objects",
     "ModelObjects": "django_natskv.registry._objects",
     "Query": "django_natskv.registry._query",
+    "NatsKVBackend": "django_natskv.contrib.constance",
 }
 # Never waits, or only before the first replay.
 LOCAL = {"close", "forked", "items", "keys", "start", "status", "was_made_with", "wrote"}
@@ -38,6 +39,7 @@ SINGLE: dict[str, set[str]] = {
     "ConfigObjects": {"strong"},
     "ModelObjects": NARROWING,
     "Query": NARROWING,
+    "NatsKVBackend": set(),
 }
 # Does what cannot be awaited, a transaction's hook, where Django runs synchronous code.
 OWN_BODIES = {"save_on_commit"}

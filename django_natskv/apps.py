@@ -25,9 +25,17 @@ class NatsKVConfig(AppConfig):
         # Imported here, because the registry needs Django's models, which are not loaded when this module is.
         from django_natskv import declarations  # noqa: PLC0415
         from django_natskv.cache.declaring import declarations as of_caches  # noqa: PLC0415
-        from django_natskv.checks import TAG, check_caches, check_registry, check_settings  # noqa: PLC0415
+        from django_natskv.checks import (  # noqa: PLC0415
+            TAG,
+            check_caches,
+            check_declarations,
+            check_registry,
+            check_settings,
+        )
+        from django_natskv.registry.buckets import declarations as of_the_registry  # noqa: PLC0415
 
-        for check in (check_settings, check_caches, check_registry):
+        for check in (check_settings, check_caches, check_registry, check_declarations):
             register(check, TAG)
-        declarations.register(of_caches)
+        for provider in (of_caches, of_the_registry):
+            declarations.register(provider)
         autodiscover_modules("config")

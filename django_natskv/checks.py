@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, Warning as CheckWarning
+from django.core.checks import ERROR, CheckMessage, Error, Warning as CheckWarning
+from django.core.exceptions import ImproperlyConfigured
 
 from django_natskv.cache.options import setting_problems as cache_problems
-from django_natskv.conf import Problem, setting_problems
+from django_natskv.conf import Problem, aliases, setting_problems
+from django_natskv.declarations import declared_buckets
 from django_natskv.registry.checks import check_registry
 
 TAG = "natskv"
 
-__all__ = ["TAG", "check_registry", "check_settings"]
+__all__ = ["TAG", "check_caches", "check_declarations", "check_registry", "check_settings"]
 
 
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:
@@ -26,6 +28,24 @@ def check_settings(**_kwargs: Any) -> list[CheckMessage]:
     not touched.
     """
     return [_to_message(problem) for problem in setting_problems()]
+
+
+def check_declarations(**_kwargs: Any) -> list[CheckMessage]:
+    """Return a message for each connection on which two places want different things of one bucket.
+
+    Settings that cannot be used are told by the other checks. See check_settings().
+    """
+    others = [*check_settings(), *check_caches(), *check_registry()]
+    if any(message.level >= ERROR for message in others):
+        return []
+    found: list[CheckMessage] = []
+    for alias in aliases():
+        try:
+            declared_buckets(alias)
+        except ImproperlyConfigured as error:
+            hint = "Let both say the same, or give one of them another bucket."
+            found.append(Error(str(error), hint=hint, id="natskv.E120"))
+    return found
 
 
 def _to_message(problem: Problem) -> CheckMessage:

@@ -1,4 +1,4 @@
-"""Which buckets a project declares: in its settings, and by whatever else registers here.
+"""Which buckets a project declares, and who reads them from a local cache: settings, and whoever registers here.
 
 Owns how declarations come together. Must not know who else declares (caches, the registry), nor what the server has.
 """
@@ -16,10 +16,15 @@ from django_natskv.kv import BucketConfig
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """One bucket as somebody wants it. ``source`` is the place of it, as one would look for it."""
+    """One bucket as somebody wants it. ``source`` is the place of it, as one would look for it.
+
+    ``local_cache`` is the mode of the local cache that ``source`` reads the bucket from, "mirror" or "invalidate";
+    None if it has none.
+    """
 
     config: BucketConfig
     source: str
+    local_cache: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +70,19 @@ def declared_buckets(alias: str) -> dict[str, Declared]:
                 raise ImproperlyConfigured(message)
         declared[name] = Declared(BucketConfig.parse(given), sources)
     return dict(sorted(declared.items()))
+
+
+def declared_readers(alias: str, bucket: str) -> dict[str, str]:
+    """Return who declares to read a bucket from a local cache, and the mode of each, by source.
+
+    Where declarations contradict one another this still tells. Raises ``ImproperlyConfigured`` for settings that cannot
+    be used, and ``ConnectionDoesNotExist``.
+    """
+    return {
+        declaration.source: declaration.local_cache
+        for declaration in _declarations(alias)
+        if declaration.config.bucket == bucket and declaration.local_cache is not None
+    }
 
 
 def _declarations(alias: str) -> Iterator[Declaration]:

@@ -1,6 +1,7 @@
-"""The buckets that ``settings.CACHES`` declares, for ``natskv_bucket sync``.
+"""The buckets that ``settings.CACHES`` declares, for ``natskv_bucket``.
 
-Owns which caches are on which connection. Knows nothing of other declarations, nor of the server.
+Owns which caches are on which connection, and which of them have a local cache. Knows nothing of other declarations,
+nor of the server.
 """
 
 from __future__ import annotations
@@ -25,4 +26,4 @@ def declarations(alias: str) -> Iterator[Declaration]:
             where = at("CACHES", name)
             options = parse(params.get("LOCATION"), params, where)
             if not options.url and options.connection == alias:
-                yield Declaration(BucketConfig.parse(options.config), where)
+                yield Declaration(BucketConfig.parse(options.config), where, options.local_cache)

@@ -149,15 +149,20 @@ class Place:
             logger.warning("The bucket %s was made by another process, not as it is declared here.", self.bucket)
 
 
-def declared_bucket(alias: str, bucket: str) -> dict[str, Any]:
-    """Return how a bucket of the registry is to be made: as the settings say, with the longest history of a class."""
+def longest_history(alias: str, bucket: str) -> int:
+    """Return how many revisions a bucket is to keep for the class that wants the most of all in it."""
     wanted = [
         cls._declaration.history or DEFAULT_HISTORY
         for cls in declared
         if (cls._declaration.connection, cls._declaration.bucket) == (alias, bucket)
     ]
+    return max(wanted, default=DEFAULT_HISTORY)
+
+
+def declared_bucket(alias: str, bucket: str) -> dict[str, Any]:
+    """Return how a bucket of the registry is to be made: as the settings say, with the longest history of a class."""
     said: Mapping[str, Any] = connections[alias].settings.buckets.get(bucket, {})
-    return {"history": max(wanted, default=DEFAULT_HISTORY), **said, "bucket": bucket}
+    return {"history": longest_history(alias, bucket), **said, "bucket": bucket}
 
 
 _places: dict[tuple[str, str], Place] = {}

@@ -30,6 +30,7 @@ def check_registry(**_kwargs: Any) -> list[checks.CheckMessage]:
         for rule in _RULES:
             found.extend(rule(cls))
     found.extend(_keys_taken_twice())
+    found.extend(_makers_that_disagree())
     return found
 
 
@@ -66,6 +67,22 @@ def _keys_taken_twice() -> Found:
                 where = f"bucket {cls._declaration.bucket!r}"
                 text = f"Its key {cls._declaration.key!r} in {where} is also that of {other._meta.label}."
                 yield checks.Error(text, hint="Give one of them another Meta.key.", obj=cls, id="natskv.E203")
+
+
+def _makers_that_disagree() -> Found:
+    for position, cls in enumerate(declared):
+        where = cls._declaration
+        for other in declared[:position]:
+            that = other._declaration
+            if (where.connection, where.bucket) == (that.connection, that.bucket) and where.create != that.create:
+                makes, leaves = (cls, other) if where.create else (other, cls)
+                text = (
+                    f"Its bucket {where.bucket!r} is made by the first save of {makes._meta.label}, and "
+                    f"{leaves._meta.label} says that no save makes it (CREATE = False)."
+                )
+                hint = "Let all classes of the bucket say the same."
+                yield checks.Error(text, hint=hint, obj=cls, id="natskv.E210")
+                break
 
 
 def _meet(one: Any, other: Any) -> bool:

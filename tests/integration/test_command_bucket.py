@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 
 from django_natskv.kv import BucketStatus, KVContext
 from tests.fix_commands import CTRL_C, CTRL_D, PROMPT, Manage
-from tests.fix_servers import MakeServer
+from tests.fix_servers import MakeServer, NatsServer
 
 DEFAULTS: dict[str, Any] = {
     "description": None,
@@ -124,9 +124,25 @@ def test_status_has_the_fields_of_the_facade_in_json(manage: Manage, kv: KVConte
     assert (done.code, done.err) == (0, "")
     expected = dataclasses.asdict(kv.bucket_status(stocked))
     told = json.loads(done.out)
-    assert list(told) == [*(field.name for field in dataclasses.fields(BucketStatus)), "health"]
+    assert list(told) == [*(field.name for field in dataclasses.fields(BucketStatus)), "health", "local_caches"]
+    assert told.pop("local_caches") == []
     assert told.pop("health") == {"keys": 3, "revisions": 4, "cluster": None, "leader": None, "replicas": []}
     assert told == {**expected, "sources": []}
+
+
+def test_status_names_who_reads_the_bucket_from_a_local_cache(manage: Manage, nats_server: NatsServer, stocked: str):
+    options = {"LOCAL_CACHE": "mirror"}
+    cache = {"BACKEND": "django_natskv.cache.NatsKVCache", "LOCATION": stocked, "OPTIONS": options}
+    natskv = {"default": {"SERVERS": [nats_server.url]}}
+    manage.configure(natskv, CACHES={"default": cache})
+    assert 'Local caches      CACHES["default"] (mirror)\n' in manage("natskv_bucket", "status", stocked).out
+    told = json.loads(manage("natskv_bucket", "status", stocked, "--format", "json").out)
+    assert told["local_caches"] == [{"source": 'CACHES["default"]', "mode": "mirror"}]
+    options["LOCAL_CACHE"] = "sometimes"
+    manage.configure(natskv, CACHES={"default": cache})
+    done = manage("natskv_bucket", "status", stocked)
+    assert (done.code, "Local caches      -\n" in done.out) == (0, True)
+    assert "Which local caches read the bucket cannot be told: " in done.error
 
 
 def test_status_in_plain_text_has_exact_values(manage: Manage, stocked: str):

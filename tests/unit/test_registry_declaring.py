@@ -218,6 +218,15 @@ def test_e203_two_classes_on_one_key():
     assert found() == ["natskv.E203"]
 
 
+def test_e210_two_classes_that_disagree_on_who_makes_their_bucket():
+    config(said(bucket="made", CREATE=False))
+    model(said(bucket="made", app_label="other", CREATE=False))
+    config(said(bucket="another", app_label="third"))
+    assert found() == []
+    config(said(bucket="made", app_label="fourth"))
+    assert found() == ["natskv.E210"]
+
+
 def test_e203_a_config_among_the_objects_of_a_model():
     model(said(key="same"))
     config(said(key="same.one", app_label="other"))

@@ -21,11 +21,12 @@ def record(status: BucketStatus) -> Record:
     return Record(_FIELDS, asdict(status))
 
 
-def record_with_health(status: BucketStatus, health: BucketHealth) -> Record:
-    """Return every field of one bucket, and how it is kept."""
+def record_with_health(status: BucketStatus, health: BucketHealth, readers: Mapping[str, str]) -> Record:
+    """Return every field of one bucket, how it is kept, and who reads it from a local cache, with its mode."""
     told = asdict(health)
     kept = {name: told[name] for name in ("keys", "revisions", "cluster", "leader", "replicas")}
-    return Record((*_FIELDS, _HEALTH), {**asdict(status), "health": kept})
+    caches = [{"source": source, "mode": mode} for source, mode in readers.items()]
+    return Record((*_FIELDS, _HEALTH, _READERS), {**asdict(status), "health": kept, "local_caches": caches})
 
 
 def listing(statuses: Sequence[BucketStatus]) -> Listing:
@@ -89,7 +90,12 @@ def _replica(value: Mapping[str, Any]) -> str:
     return f"replica {value['name']} is current"
 
 
+def _readers(value: Sequence[Mapping[str, str]]) -> str:
+    return ", ".join(f"{reader['source']} ({reader['mode']})" for reader in value) or _NOTHING
+
+
 _HEALTH = Column("health", "Health", _health)
+_READERS = Column("local_caches", "Local caches", _readers)
 _FIELDS = (
     Column("bucket", "Bucket"),
     Column("description", "Description", _text),

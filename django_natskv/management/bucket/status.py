@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandParser
 
+from django_natskv.declarations import declared_readers
 from django_natskv.management.bucket import show
 from django_natskv.management.bucket.named import add_name, name_of
 from django_natskv.management.terminal.output import Result
@@ -17,8 +19,8 @@ class Status(Verb):
 
     name = "status"
     help = (
-        "Show a bucket. Its configuration as the server applied it, its live entries and its size, and in a cluster "
-        "its leader and replicas."
+        "Show a bucket. Its configuration as the server applied it, its live entries and its size, in a cluster its "
+        "leader and replicas, and which caches and classes of this project read it from a local cache."
     )
     examples: ClassVar[tuple[str, ...]] = ("flags", "flags --format json")
 
@@ -30,4 +32,14 @@ class Status(Verb):
         """Show it."""
         name = name_of(call)
         context = call.kv()
-        return show.record_with_health(context.bucket_status(name), context.bucket_health(name))
+        status, health = context.bucket_status(name), context.bucket_health(name)
+        return show.record_with_health(status, health, _readers(call, name))
+
+
+def _readers(call: Call, name: str) -> dict[str, str]:
+    """Return who reads the bucket from a local cache; nobody, and a warning, where the settings do not tell."""
+    try:
+        return declared_readers(call.alias, name)
+    except ImproperlyConfigured as error:
+        call.warn(f"Which local caches read the bucket cannot be told: {' '.join(str(error).split())}")
+        return {}

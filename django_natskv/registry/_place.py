@@ -78,10 +78,16 @@ class Place:
 
     def below(self, key: str) -> Operation[dict[str, Any]]:
         """Read the entries of all keys one word below ``key``."""
-        keys = yield from self._read("keys", f"{key}.*")
-        if not keys:
-            return {}
-        return (yield from self._read("get_many", sorted(keys))) or {}
+        return (yield from self.several((yield from self.keys(f"{key}.*"))))
+
+    def keys(self, pattern: str | None = None) -> Operation[list[str]]:
+        """Read the live keys of the bucket, or those that match."""
+        return sorted((yield from self._read("keys", pattern)) or ())
+
+    def several(self, keys: list[str]) -> Operation[dict[str, Any]]:
+        """Read the entries of those of ``keys`` that there are, in their order."""
+        found = (yield from self._read("get_many", keys)) if keys else None
+        return {key: found[key] for key in keys if key in found} if found else {}
 
     def kept(self) -> Operation[int]:
         """Read how many revisions of a key the bucket keeps."""

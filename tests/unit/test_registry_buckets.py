@@ -37,7 +37,8 @@ def settings() -> Any:
 
 def config(label: str, **options: Any) -> Any:
     meta = type("Meta", (), {"app_label": label, **options})
-    return type(registry.Config)("Made", (registry.Config,), {"__module__": "tests.made_up", "Meta": meta})
+    base: Any = registry.Config
+    return type(base)("Made", (base,), {"__module__": "tests.made_up", "Meta": meta})
 
 
 def test_the_class_that_wants_the_longest_history_has_its_way():

@@ -27,7 +27,7 @@ from django_natskv.exceptions import (
     UsageError,
 )
 from django_natskv.management.terminal.output import FORMATS
-from django_natskv.management.terminal.verb import Call, Verb, discard_output
+from django_natskv.management.terminal.verb import DEFAULT_ALIAS, Call, Verb, discard_output
 
 FAILED = 1  # or refused
 MISTAKE = 2  # in the call: options, names, an alias that is none
@@ -94,6 +94,8 @@ class VerbCommand(BaseCommand):
     """The base of commands that are called as ``manage.py COMMAND VERB ...``."""
 
     verbs: ClassVar[Sequence[Verb]]
+    using_default: ClassVar[str | None] = DEFAULT_ALIAS
+    using_help: ClassVar[str] = "the connection (default: default)"
     # Buckets are managed for projects whose checks complain too; settings that cannot be used say so themselves.
     requires_system_checks: list[str] | tuple[str, ...] | Literal["__all__"] = ()
 
@@ -115,7 +117,7 @@ class VerbCommand(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         """Add what every verb takes, beside Django's own options."""
-        parser.add_argument("--using", metavar="ALIAS", default="default", help="the connection (default: default)")
+        parser.add_argument("--using", metavar="ALIAS", default=self.using_default, help=self.using_help)
         parser.add_argument(
             "--format",
             choices=FORMATS,
@@ -126,10 +128,11 @@ class VerbCommand(BaseCommand):
     def handle(self, *_args: str, **options: Any) -> None:
         """Run the verb and show what it returns."""
         verb = next(verb for verb in self.verbs if verb.name == options["verb"])
+        call = Call(self, options)
         try:
-            result = verb.run(Call(self, options))
+            result = verb.run(call)
         except (NatsKVError, ImproperlyConfigured, ConnectionDoesNotExist) as error:
-            raise _explained(error, options["using"]) from error
+            raise _explained(error, call.alias) from error
         for line in result.lines(options["format"], self.style.MIGRATE_HEADING) if result else ():
             self.stdout.write(line)
         self.stdout.flush()

@@ -63,7 +63,7 @@ def _decoded(header: str) -> str:
     return unquote(header, errors="replace")
 
 
-def _time(created: str) -> str:
+def show_time(created: str) -> str:
     """Return a time to the second, in UTC: an operator's machine and a project's time zone may differ."""
     return datetime.fromisoformat(created).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
@@ -78,7 +78,7 @@ def _headers(headers: Mapping[str, str]) -> str:
 
 _KEY = Column("key", "Key")
 _REVISION = Column("revision", "Revision", right=True)
-_CREATED = Column("created", "Created", _time)
+_CREATED = Column("created", "Created", show_time)
 _OPERATION = Column("operation", "Operation")
 # Columns of a table that are left out where there is nothing in them.
 _WHEN_KNOWN = (Column("actor", "By"), Column("comment", "Comment"), Column("headers", "Headers", _headers))
@@ -127,7 +127,7 @@ def line_of(entry: Entry, format: str, heading: Callable[[str], str]) -> str:  #
         return Listing(columns, [row]).lines(format, heading)[0]
     why = "".join(f"  ({printable(text)})" for text in (row["actor"], row["comment"]) if text)
     # What comes later cannot be known: the columns are as wide as they mostly need.
-    when, operation = _time(row["created"]), row["operation"]
+    when, operation = show_time(row["created"]), row["operation"]
     value = printable(_short(row["value"]))
     return f"{when}  {entry.revision:>8}  {operation:<6}  {heading(entry.key)}  {value}{why}".rstrip()
 

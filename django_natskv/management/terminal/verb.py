@@ -19,6 +19,8 @@ from django_natskv.exceptions import UsageError
 from django_natskv.kv import Connection, KVContext
 from django_natskv.management.terminal.output import Result
 
+DEFAULT_ALIAS = "default"
+
 
 class Verb(ABC):
     """One verb of a command, such as ``create``: its arguments, its help and what it does."""
@@ -54,7 +56,7 @@ class Call:
 
     def __init__(self, command: BaseCommand, options: Mapping[str, Any]) -> None:
         self.options = options
-        self.alias: str = options["using"]
+        self.alias: str = options["using"] or DEFAULT_ALIAS  # a verb that finds out another says so here
         self._command = command
 
     @property

@@ -1,0 +1,41 @@
+"""``natskv_config export``. Owns the words of it; knows nothing of the form of an export."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from django.core.management.base import CommandParser
+
+from django_natskv.management.config import exports
+from django_natskv.management.config.named import add_classes, add_file, classes_of
+from django_natskv.management.dumps.files import whole_file
+from django_natskv.management.terminal.output import to_json
+from django_natskv.management.terminal.verb import Call, Verb
+
+
+class Export(Verb):
+    """Write what is stored as JSON."""
+
+    name = "export"
+    help = (
+        "Write what is stored of all classes, or of some, as JSON, for natskv_config import here or elsewhere. Without "
+        "history, of which natskv_bucket dump has all. A file appears whole or not at all."
+    )
+    examples: ClassVar[tuple[str, ...]] = ("> config.json", "shop.ShopConfig shop.Carrier --file shop.json")
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        """Add the classes and the file."""
+        add_classes(parser)
+        add_file(parser, "write to a file, not to stdout")
+
+    def run(self, call: Call) -> None:
+        """Write it."""
+        content = exports.make(classes_of(call))
+        count = sum(len(objects) for objects in content["classes"].values())
+        path = call.options["file"]
+        if path is None:
+            call.write(to_json(content))
+            return
+        with whole_file(path) as file:
+            file.write(f"{to_json(content)}\n".encode())
+        call.say(f"Wrote {count} objects of {len(content['classes'])} classes to {path}.")

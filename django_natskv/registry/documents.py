@@ -1,0 +1,240 @@
+"""Documents: what is stored of declared classes, as it is stored, for those who look after it.
+
+Owns how documents are gone through, examined, cleaned and brought in from elsewhere. Knows nothing of who asks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.core.exceptions import ValidationError
+
+from django_natskv.kv import Operation as Done
+from django_natskv.registry import _reading, _writing
+from django_natskv.registry._declaring import Declaration, declared
+from django_natskv.registry._names import from_token, to_headers
+from django_natskv.registry._place import Place, place_of
+from django_natskv.registry._steps import run
+from django_natskv.registry._storing import (
+    VERSION,
+    WHOLE,
+    Kept,
+    Unreadable,
+    load,
+    read_document,
+    same,
+    stored_fields,
+    to_bytes,
+    to_document,
+    values,
+)
+
+__all__ = ["WHOLE"]
+UNDECODABLE, UNKNOWN, INVALID, ORPHAN = "undecodable", "unknown", "invalid", "orphan"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with a document. ``field`` is empty where it is the whole of it."""
+
+    kind: str
+    field: str
+    detail: str
+
+
+# --- which classes there are ---
+
+
+def classes() -> list[Any]:
+    """Return the classes that are declared, in the order of their labels."""
+    return sorted(declared, key=label)
+
+
+def label(cls: Any) -> str:
+    """Return the name of a class, such as "shop.ShopConfig"."""
+    return str(cls._meta.label)
+
+
+def declaration(cls: Any) -> Declaration:
+    """Return where and how a class is kept."""
+    return cls._declaration  # type: ignore[no-any-return]
+
+
+def fields(cls: Any) -> dict[str, Any]:
+    """Return the stored fields of a class by name: all but the primary key."""
+    return {field.name: field for field in stored_fields(cls)}
+
+
+# --- one object ---
+
+
+def key_of(cls: Any, pk: Any) -> str:
+    """Return the key of an object; ``ValidationError`` when ``pk`` cannot be a primary key."""
+    return _reading.key_of(cls, pk)
+
+
+def stored(cls: Any, key: str) -> Any:
+    """Read the object at ``key`` from the server: None where a Model has none, the defaults of a Config."""
+    return run(_reading.stored_one(cls, key))
+
+
+def stored_at(cls: Any, key: str, revision: int) -> Any:
+    """Read the object at ``key`` as it was at ``revision``; None when that is not kept, or deleted it."""
+    entry = run(place_of(cls._declaration).get(key, revision))
+    return None if entry is None or entry.operation is not Done.PUT else _reading.of_entry(cls, key, entry)
+
+
+def origins(instance: Any) -> dict[str, str]:
+    """Return of each field whether its value is "stored", the "default", or stands in for one that is "undecodable"."""
+    kept: Kept = instance._kept
+    stored_names = {name: "stored" for name in kept.document if name in fields(instance)}
+    return {**dict.fromkeys(fields(instance), "default"), **stored_names, **_all_of(instance, kept.undecodable)}
+
+
+def _all_of(instance: Any, undecodable: Collection[str]) -> dict[str, str]:
+    names = fields(instance) if any(name not in fields(instance) for name in undecodable) else undecodable
+    return dict.fromkeys(names, UNDECODABLE)
+
+
+def as_json(instance: Any) -> dict[str, Any]:
+    """Return the values of all stored fields, as JSON has them."""
+    return values(instance)
+
+
+def reset(instance: Any, name: str) -> None:
+    """Give a field its default, and forget what is stored of it, also what cannot be read."""
+    field = fields(instance)[name]
+    kept: Kept = instance._kept
+    document = {other: value for other, value in kept.document.items() if other != name}
+    undecodable = {other: value for other, value in kept.undecodable.items() if other != name}
+    instance._kept = Kept(kept.revision, document, undecodable)
+    setattr(instance, field.attname, field.get_default())
+
+
+def to_store(instance: Any) -> dict[str, Any]:
+    """Return the document that a save would store."""
+    return to_document(instance)
+
+
+def differ(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Tell whether two documents say different things."""
+    return not same(_sorted(one), _sorted(other))
+
+
+def _sorted(document: Mapping[str, Any]) -> Any:
+    return json.loads(json.dumps(dict(document), sort_keys=True))
+
+
+# --- all that is stored ---
+
+
+def entries(cls: Any) -> dict[str, Any]:
+    """Read the entries of all objects of a class from the server, by key, sorted."""
+    place, where = place_of(cls._declaration), cls._declaration
+    if where.many:
+        found = run(place.below(where.key))
+        return {key: found[key] for key in sorted(found)}
+    entry = run(place.get(where.key))
+    return {} if entry is None else {where.key: entry}
+
+
+def pk_of(cls: Any, key: str) -> str:
+    """Return the primary key, as text, of the object at ``key``; the empty text for a Config."""
+    where = cls._declaration
+    if not where.many:
+        return ""
+    try:
+        return from_token(key.removeprefix(f"{where.key}."))
+    except ValueError:
+        return key.removeprefix(f"{where.key}.")
+
+
+def orphans(alias: str, bucket: str) -> dict[str, Any]:
+    """Read the documents of a bucket that belong to no declared class from the server, by key, sorted.
+
+    What is no JSON object is no document, but something that another program keeps there. What is anywhere below the
+    key of a declared class may be that class's.
+    """
+    place = Place(alias, bucket)
+    mine = [cls._declaration.key for cls in declared if place_of(cls._declaration).bucket == bucket]
+    keys = run(place.keys())
+    strange = [key for key in sorted(keys) if not any(key == own or key.startswith(f"{own}.") for own in mine)]
+    return {key: entry for key, entry in run(place.several(strange)).items() if _is_document(entry)}
+
+
+def _is_document(entry: Any) -> bool:
+    try:
+        return isinstance(json.loads(entry.value), dict)
+    except ValueError:
+        return False
+
+
+def examine(cls: Any, key: str, entry: Any) -> list[Problem]:
+    """Return what is wrong with a stored document: what cannot be read, is no field, or would not be valid."""
+    try:
+        instance, errors = load(cls, key, entry.value, entry.revision)
+    except (ValidationError, ValueError):
+        return [Problem(UNDECODABLE, "", "its key holds no primary key")]
+    found = [Problem(UNDECODABLE, error.field or "", error.detail) for error in errors]
+    found += [Problem(UNKNOWN, name, "is no field of the class") for name in unknown(cls, entry)]
+    if not errors:
+        found += [Problem(INVALID, name, text) for name, text in invalid(instance)]
+    return found
+
+
+def unknown(cls: Any, entry: Any) -> list[str]:
+    """Return the names in a document that are no fields. Those of a later version of the class may be its fields."""
+    try:
+        document = read_document(cls, entry.value)
+    except Unreadable:
+        return []
+    version = document.get(VERSION, 1)
+    if type(version) is int and version > cls._declaration.version:
+        return []
+    return [name for name in document if name != VERSION and name not in fields(cls)]
+
+
+def invalid(instance: Any) -> Iterator[tuple[str, str]]:
+    """Yield what ``full_clean`` says of an object, by field; the empty name for the whole of it."""
+    try:
+        instance.full_clean()
+    except ValidationError as error:
+        for name, messages in error.message_dict.items():
+            yield ("" if name == "__all__" else name), " ".join(messages)
+
+
+# --- changing it ---
+
+
+def prune(cls: Any, key: str, entry: Any, actor: Any, comment: str) -> int:
+    """Write a document without what is no field, if it is still what was read; return its revision.
+
+    Everything else stays as it is stored, also what would not be valid.
+    """
+    gone = set(unknown(cls, entry))
+    document = {name: value for name, value in read_document(cls, entry.value).items() if name not in gone}
+    place, headers = place_of(cls._declaration), to_headers(actor, comment)
+    return run(place.write(cls._declaration, key, to_bytes(document), entry.revision, headers))
+
+
+def delete(alias: str, bucket: str, entry: Any, actor: Any, comment: str) -> None:
+    """Delete a document of no class, if it is still what was read."""
+    run(Place(alias, bucket).delete(entry.key, entry.revision, to_headers(actor, comment)))
+
+
+def made_of(cls: Any, key: str, document: Mapping[str, Any]) -> tuple[Any, list[Problem]]:
+    """Return the object that a document from elsewhere makes at ``key``, and what is wrong with it."""
+    data = to_bytes(document)
+    instance, errors = load(cls, key, data, 0)
+    if errors:
+        return instance, [Problem(UNDECODABLE, error.field or "", error.detail) for error in errors]
+    return instance, [Problem(INVALID, name, text) for name, text in invalid(instance)]
+
+
+def bring_in(instance: Any, revision: int, actor: Any, comment: str) -> int:
+    """Save an object from elsewhere over ``revision``, 0 for none, if that is still the newest; return the new one."""
+    run(_writing.replacing(instance, revision, actor, comment))
+    return int(instance.revision)

@@ -348,7 +348,7 @@ def test_help_of_a_verb_has_examples_and_the_exit_statuses(manage: Manage, verb:
     done = manage("natskv_key", verb, "--help")
     assert (done.code, done.err) == (0, "")
     assert f"\nexamples:\n  manage.py natskv_key {verb}" in done.out
-    assert "3 no such bucket or key" in done.out
+    assert "3 no such bucket,\nkey, object or revision." in done.out
 
 
 def test_call_command_takes_options_as_text_and_as_keywords(bucket: Bucket):

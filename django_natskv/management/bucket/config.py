@@ -31,13 +31,19 @@ def add_arguments(parser: CommandParser, *, changes: bool) -> None:
 
     add("--description", "what the bucket is for" + ('; "" for none' if changes else ""), metavar="TEXT")
     add("--history", "revisions kept of each key, 1 to 64", metavar="N")
-    add("--ttl", "how long an entry lives; none for ever", metavar="DURATION")
-    add("--limit-marker-ttl", "how long the marker of an expired entry is kept; none for no marker", metavar="DURATION")
+    add("--ttl", "how long an entry lives; none: for ever", metavar="DURATION")
+    add(
+        "--limit-marker-ttl",
+        "how long the marker of an expired entry is kept; none: there is no marker",
+        metavar="DURATION",
+    )
     add("--max-value-size", "the largest value; unlimited for no limit", metavar="SIZE")
     add("--max-bucket-size", "the most that the bucket holds; unlimited for no limit", metavar="SIZE")
     add("--storage", "where the server keeps it: file or memory", choices=("file", "memory"))
     add(
-        "--discard", "what makes room in a full bucket: the new value, refused, or the old ones", choices=("new", "old")
+        "--discard",
+        "what a full bucket does with a value: refuse it (new), or drop the oldest for it (old)",
+        choices=("new", "old"),
     )
     add("--replicas", "servers of the cluster that keep a copy, 1 to 5", metavar="N")
     add("--compression", "whether the server compresses it on disk", action=BooleanOptionalAction)
@@ -50,7 +56,7 @@ def add_arguments(parser: CommandParser, *, changes: bool) -> None:
     add("--source", "a bucket to take entries from; repeatable", metavar="BUCKET[@DOMAIN]", action="append")
     if changes:
         for name in _EMPTIED:
-            group.add_argument(f"--no-{name}", action="store_true", help=f"remove what there is of --{name}")
+            group.add_argument(f"--no-{name}", action="store_true", help=f"take back {_TAKEN_BACK[name]}")
 
 
 def read(options: Mapping[str, Any], present: Callable[[], BucketStatus] | None = None) -> dict[str, Any]:
@@ -140,6 +146,7 @@ _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "mirror": ("mirror", _origin),
     "source": ("sources", lambda given: [_origin(item) for item in given]),
 }
+_TAKEN_BACK = {"metadata": "all metadata", "placement": "cluster and tags", "source": "all sources"}
 _EMPTIED: dict[str, tuple[str, Any]] = {
     "metadata": ("metadata", {}),
     "placement": ("placement", {}),

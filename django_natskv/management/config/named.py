@@ -41,7 +41,8 @@ def name_of(cls: Any, pk: str | None) -> str:
 def add_target(parser: CommandParser, target: str, rest: str, text: str) -> None:
     """Add what the verb is for, and the arguments behind it."""
     parser.usage = f"%(prog)s [options] {target}{' ' if rest else ''}{rest}"
-    parser.add_argument("target", metavar=target, help="shop.ShopConfig, or shop.ShopConfig.banner for one field")
+    one_field = ", or shop.ShopConfig.banner for one field" if "FIELD" in target else ""
+    parser.add_argument("target", metavar=target, help=f"shop.ShopConfig{one_field}")
     parser.add_argument("rest", nargs="*", metavar=rest or "PK", help=text)
 
 

@@ -39,7 +39,9 @@ class Saved:
 def add_author(parser: CommandParser) -> None:
     """Add who changes something, and why."""
     parser.add_argument("--comment", metavar="TEXT", default="", help="why; kept with the revision")
-    parser.add_argument("--actor", metavar="NAME", help="who; kept with the revision (default: your user name here)")
+    parser.add_argument(
+        "--actor", metavar="NAME", help="who; kept with the revision (default: your user name on this machine)"
+    )
 
 
 def add_guard(parser: CommandParser) -> None:

@@ -35,8 +35,9 @@ NOT_FOUND = 3  # no such bucket, or key
 
 _WIDTH = 80  # of what argparse is told to leave as it is
 EXIT_STATUSES = """\
-Results go to stdout, everything else to stderr. Exit status: 0 done; 1 failed or
-refused; 2 a mistake in the call; 3 no such bucket or key."""
+Results go to stdout, everything else to stderr. Exit status: 0 done; 1 failed,
+refused, or found wanting by a check; 2 a mistake in the call; 3 no such bucket,
+key, object or revision."""
 
 # What argparse takes for a number, and so for no option.
 _NEGATIVE = re.compile(r"-[0-9]+|-[0-9]*\.[0-9]+")

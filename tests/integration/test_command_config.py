@@ -12,7 +12,7 @@ import pytest
 from django.core.management import execute_from_command_line
 from django.test import override_settings
 
-from django_natskv import connections, kv
+from django_natskv import connections, kv, signals
 from django_natskv.registry import _place, buckets, documents
 from tests import config_classes
 from tests.fix_commands import PROMPT, Finished, Manage
@@ -201,6 +201,49 @@ def test_a_document_that_cannot_be_read_is_not_written_over(project: Project):
     assert project.stored("store.ShopConfig") is None
 
 
+def _once(sender: Any, meanwhile: Any) -> None:
+    """Have ``meanwhile`` done between the first reading of an object of ``sender`` and its write."""
+
+    def receiver(**_: Any) -> None:
+        signals.pre_save.disconnect(receiver, sender=sender)
+        meanwhile()
+
+    signals.pre_save.connect(receiver, sender=sender, weak=False)
+
+
+def test_a_change_of_a_field_is_made_again_where_somebody_is_faster_unless_it_is_guarded(project: Project):
+    first = int(project("set", "store.ShopConfig.banner", "a").out)
+    _once(config_classes.ShopConfig, lambda: project.bucket.put("store.ShopConfig", {"size": 2, "$version": 2}))
+    done = project("set", "store.ShopConfig.banner", "b")
+    assert (done.code, int(done.out)) == (0, first + 2)
+    assert project.stored("store.ShopConfig") == {"size": 2, "banner": "b", "$version": 2}
+    _once(config_classes.ShopConfig, lambda: project.bucket.put("store.ShopConfig", {"size": 1}))
+    done = project("set", "store.ShopConfig.banner", "c", "--if-revision", str(first + 2))
+    assert (done.code, done.out) == (1, "")
+    assert "store.ShopConfig was changed by somebody else meanwhile. Nothing was written" in done.error
+    assert project.stored("store.ShopConfig") == {"size": 1}
+
+
+def test_going_back_to_what_is_not_valid_any_more_is_refused(project: Project):
+    bad = project.bucket.put("store.ShopConfig", {"size": 3})
+    project("set", "store.ShopConfig", "size=2", "banner=x", "closed=on")
+    for arguments in (("rollback", "store.ShopConfig", str(bad)), ("unset", "store.ShopConfig.banner")):
+        done = project(*arguments)
+        assert (done.code, done.out) == (1, "")
+        assert "store.ShopConfig would not be valid: " in done.error
+    assert project.stored("store.ShopConfig")["size"] == 2
+
+
+def test_whoever_has_no_name_gives_one(project: Project, monkeypatch: pytest.MonkeyPatch):
+    def nobody() -> str:
+        raise OSError
+
+    monkeypatch.setattr(getpass, "getuser", nobody)
+    done = project("set", "store.ShopConfig.banner", "a")
+    assert (done.code, "say --actor NAME" in done.error) == (2, True)
+    assert project("set", "store.ShopConfig.banner", "a", "--actor", "ann").code == 0
+
+
 # ---------------------------------------------------------------- list, history, diff, rollback
 
 
@@ -215,6 +258,7 @@ def test_list_tells_of_classes_and_of_objects(project: Project):
     assert listed[0]["description"] == "a carrier"
     objects = project.json("list", "store.Carrier")
     assert [(row["object"], row["values"]) for row in objects] == [("dhl", {"price": 3}), ("ups", {})]
+    assert project("history", "store.ShopConfig").error == "No change of store.ShopConfig is kept."
     assert "Not as by default" in project("list", "store.Carrier").out
     assert project("list", "store.ShopConfig").error == "Nothing is stored of store.ShopConfig."
     down = project("list")
@@ -316,6 +360,32 @@ def test_nothing_of_an_import_is_written_unless_all_of_it_is_valid(project: Proj
     assert "The export has nothing of store.Carrier." in project("import", "config.json", "store.Carrier").error
 
 
+def test_what_no_export_and_no_import_takes(project: Project):
+    raw = project.connection.kv()
+    project.bucket.put("notes", 1)
+    raw.open_bucket("config", codec="bytes").put("store.Carrier.dhl", b"\xff{")
+    done = project("export", "store.Carrier")
+    assert (done.code, done.out) == (1, "")
+    assert "What is stored of store.Carrier dhl cannot be read." in done.error
+    project.bucket.put("store.Carrier.dhl", {"price": 1})
+    file = _exported(project)
+    for old, new, said in (
+        ('"dhl"', '""', "This cannot be the primary key of an entry: it is empty."),
+        ('"price": 1', '"price": "?"', "store.Carrier dhl: price:"),
+    ):
+        text = file.read_text()
+        file.write_text(text.replace(old, new))
+        done = project("import", "config.json", "store.Carrier")
+        assert (done.code, said in done.error) == (1, True), done
+        file.write_text(text)
+    file.write_text(file.read_text().replace('"price": 1', '"price": "?"'))
+    done = project("diff", "--against", "config.json", "store.Carrier")
+    assert (done.code, "store.Carrier dhl in the export: price " in done.error) == (1, True)
+    file.write_text(file.read_text().replace("store.Carrier", "store.Other"))
+    done = project("diff", "--against", "config.json", "store.Carrier")
+    assert (done.code, "The export has nothing of store.Carrier." in done.error) == (1, True)
+
+
 def test_a_guarded_import_writes_nothing_over_what_has_moved_on(project: Project):
     project("set", "store.ShopConfig.banner", "a")
     project("set", "store.Carrier", "dhl", "--create")
@@ -327,6 +397,22 @@ def test_a_guarded_import_writes_nothing_over_what_has_moved_on(project: Project
     assert project.stored("store.Carrier.dhl") == {}
     assert project("import", "config.json", "store.Carrier", "--if-revision").code == 0
     assert project.stored("store.Carrier.dhl") == {"price": 2}
+
+
+def test_an_import_that_loses_a_race_says_what_was_written_and_is_finished_by_itself(project: Project):
+    project("set", "store.Carrier", "dhl", "price=1", "--create")
+    project("set", "store.ShopConfig.banner", "a")
+    _exported(project)
+    project("set", "store.Carrier.price", "dhl", "2")
+    project("set", "store.ShopConfig.banner", "b")
+    _once(config_classes.ShopConfig, lambda: project.bucket.put("store.ShopConfig", {"banner": "c"}))
+    done = project("import", "config.json", "--format", "json")
+    assert done.code == 1
+    assert "store.ShopConfig was changed by somebody else meanwhile. 1 objects were written, 1 were not" in done.error
+    assert [(row["object"], row["action"]) for row in json.loads(done.out)] == [("dhl", "change"), (None, "left")]
+    assert project.stored("store.ShopConfig") == {"banner": "c"}
+    assert project("import", "config.json").error == "Wrote 1 objects; 1 were as in the export already."
+    assert project.stored("store.ShopConfig")["banner"] == "a"
 
 
 # ---------------------------------------------------------------- check, prune
@@ -356,6 +442,19 @@ def test_check_finds_what_does_not_fit(project: Project):
         ("invalid", "store.ShopConfig", "size"),
         ("orphan", "store.Gone", ""),
     ]
+
+
+def test_check_looks_at_what_cannot_be_read_at_all(project: Project):
+    project.bucket.put("store.Carrier.=FF", {})
+    raw = project.connection.kv().open_bucket("config", codec="bytes")
+    raw.put("store.ShopConfig", b"{")
+    raw.put("notes", b"\xff")
+    done = project("check", "--using", "default", "--format", "json")
+    assert [(row["problem"], row["key"], row["detail"][:20]) for row in json.loads(done.out)] == [
+        ("undecodable", "store.Carrier.=FF", "its key holds no pri"),
+        ("undecodable", "store.ShopConfig", "it is not JSON: Expe"),
+    ]
+    assert project("prune", "--using", "default", "--no-input").error == "There is nothing to remove."
 
 
 def test_prune_removes_what_is_unknown_and_gone_and_nothing_else(project: Project, made: Manage):

@@ -53,7 +53,7 @@ class Set(Verb):
                 documents.reset(instance, name)  # what could not be read there is no reason to keep it
                 documents.fields(target.cls)[name].save_form_data(instance, value)
 
-        return save(call, target, change, create=create)
+        return save(call, target, change, create=create, invalid=UsageError)
 
 
 def _texts(target: Target, rest: list[str], *, may_be_empty: bool) -> dict[str, str]:

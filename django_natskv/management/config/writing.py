@@ -74,8 +74,18 @@ def check_guard(target: Target, instance: Any, guard: int | None) -> None:
         raise CommandError(f"{target.name} is {now}, not at revision {guard}. Nothing was written.")
 
 
-def save(call: Call, target: Target, change: Callable[[Any], None], *, create: bool = False) -> Saved:
-    """Have ``change`` change the object, and save it if that makes a difference; 1 where somebody else was faster."""
+def save(
+    call: Call,
+    target: Target,
+    change: Callable[[Any], None],
+    *,
+    create: bool = False,
+    invalid: type[Exception] = CommandError,
+) -> Saved:
+    """Have ``change`` change the object, and save it if that makes a difference; raise ``invalid`` if it is not valid.
+
+    Where somebody else is faster the change is made again of what is there then, unless ``--if-revision`` was given.
+    """
     author, guard = author_of(call), guard_of(call)
     instance = documents.stored(target.cls, target.key)
     if instance is None:
@@ -91,7 +101,7 @@ def save(call: Call, target: Target, change: Callable[[Any], None], *, create: b
     ):
         call.say(f"{target.name} is that already.")
         return Saved(documents.label(target.cls), target.pk, instance.revision)
-    with refusals(target.name):
+    with refusals(target.name, invalid):
         if guard is None and not is_new:
             where = () if target.pk is None else (target.pk,)
             instance = target.cls.objects.update(*where, change, **author)
@@ -102,12 +112,12 @@ def save(call: Call, target: Target, change: Callable[[Any], None], *, create: b
 
 
 @contextmanager
-def refusals(name: str) -> Iterator[None]:
-    """Say in one line for the terminal why an object was not saved."""
+def refusals(name: str, invalid: type[Exception] = CommandError) -> Iterator[None]:
+    """Say in one line for the terminal why an object was not saved; raise ``invalid`` if it would not be valid."""
     try:
         yield
     except Conflict as error:
         text = f"{name} was changed by somebody else meanwhile. Nothing was written: look, and run it again."
         raise CommandError(text) from error
     except ValidationError as error:
-        raise UsageError(f"{name} would not be valid: {said(error)} Nothing was written.") from error
+        raise invalid(f"{name} would not be valid: {said(error)} Nothing was written.") from error

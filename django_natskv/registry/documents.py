@@ -5,6 +5,7 @@ Owns how documents are gone through, examined, cleaned and brought in from elsew
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -139,6 +140,15 @@ def entries(cls: Any) -> dict[str, Any]:
         return {key: found[key] for key in sorted(found)}
     entry = run(place.get(where.key))
     return {} if entry is None else {where.key: entry}
+
+
+def objects(cls: Any) -> dict[str, Any]:
+    """Read all objects of a class from the server, by key, sorted; but for those whose key holds no primary key."""
+    found: dict[str, Any] = {}
+    for key, entry in entries(cls).items():
+        with contextlib.suppress(ValidationError, ValueError):
+            found[key] = _reading.of_entry(cls, key, entry)
+    return found
 
 
 def pk_of(cls: Any, key: str) -> str:

@@ -454,6 +454,7 @@ def test_check_looks_at_what_cannot_be_read_at_all(project: Project):
         ("undecodable", "store.Carrier.=FF", "its key holds no pri"),
         ("undecodable", "store.ShopConfig", "it is not JSON: Expe"),
     ]
+    assert project.json("list", "store.Carrier") == []
     assert project("prune", "--using", "default", "--no-input").error == "There is nothing to remove."
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
 from django.core.management.base import CommandError, CommandParser
@@ -107,20 +107,23 @@ def _rows_of_export(call: Call) -> Iterator[dict[str, Any]]:
         objects = export.get(documents.label(cls))
         if objects is None:
             raise CommandError(f"The export has nothing of {documents.label(cls)}.")
-        now = {documents.pk_of(cls, key): key for key in documents.entries(cls)}
-        for pk, item in objects.items():
-            key = documents.key_of(cls, pk or None)
-            old, problems = documents.made_of(cls, key, item["values"])
-            if any(problem.kind == documents.UNDECODABLE for problem in problems):
-                raise CommandError(f"{name_of(cls, pk)} in the export: {problems[0].field} {problems[0].detail}")
-            new = documents.stored(cls, key)
-            if new is None:
-                yield _row(cls, pk, "removed", old=documents.as_json(old))
-            else:
-                yield from _rows(cls, pk or None, old, new)
-        for pk in sorted(now.keys() - objects.keys()):
-            if (there := documents.stored(cls, now[pk])) is not None:
-                yield _row(cls, pk, "added", new=documents.as_json(there))
+        now = {documents.pk_of(cls, key): instance for key, instance in documents.objects(cls).items()}
+        yield from _rows_of_class(cls, objects, now)
+
+
+def _rows_of_class(cls: Any, objects: Mapping[str, exports.Item], now: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    nothing = None if documents.declaration(cls).many else cls()
+    for pk, item in objects.items():
+        old, problems = documents.made_of(cls, documents.key_of(cls, pk or None), item["values"])
+        if any(problem.kind == documents.UNDECODABLE for problem in problems):
+            raise CommandError(f"{name_of(cls, pk)} in the export: {problems[0].field} {problems[0].detail}")
+        new = now.get(pk, nothing)
+        if new is None:
+            yield _row(cls, pk, "removed", old=documents.as_json(old))
+        else:
+            yield from _rows(cls, pk or None, old, new)
+    for pk in sorted(now.keys() - objects.keys()):
+        yield _row(cls, pk, "added", new=documents.as_json(now[pk]))
 
 
 def _rows(cls: Any, pk: str | None, old: Any, new: Any) -> Iterator[dict[str, Any]]:

@@ -72,11 +72,9 @@ def _class(call: Call, cls: Any) -> dict[str, Any]:
 
 def _objects(cls: Any) -> list[dict[str, Any]]:
     rows = []
-    for key in documents.entries(cls):
-        instance = documents.stored(cls, key)
-        if instance is not None:
-            values, origins = documents.as_json(instance), documents.origins(instance)
-            mine = {name: value for name, value in values.items() if origins[name] != "default"}
-            pk = documents.pk_of(cls, key) or None
-            rows.append({"class": documents.label(cls), "object": pk, "revision": instance.revision, "values": mine})
+    for key, instance in documents.objects(cls).items():
+        values, origins = documents.as_json(instance), documents.origins(instance)
+        mine = {name: value for name, value in values.items() if origins[name] != "default"}
+        pk = documents.pk_of(cls, key) or None
+        rows.append({"class": documents.label(cls), "object": pk, "revision": instance.revision, "values": mine})
     return rows

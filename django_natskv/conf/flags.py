@@ -6,10 +6,16 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from django.conf import settings
+from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 SETTING = "NATSKV_FLAGS"
+
+
+def is_strict() -> bool:
+    """Tell whether a mistake may raise where production goes on: with DEBUG, and under Django's test environment."""
+    return bool(settings.DEBUG) or hasattr(mail, "outbox")  # which is what sets up a test environment
 
 
 def context_function() -> Callable[..., Any] | None:

@@ -43,7 +43,8 @@ class Context:
 
     ``user`` and ``key`` (the targeting key) go before what the request has, ``attributes`` before both. ``keeps_id``
     says that somebody sends ``new_id`` to the browser: without it, a visitor who is not signed in and has no id yet
-    has no targeting key, because another one in each request would be none.
+    has no targeting key, because another one in each request would be none. ``parent`` is the request's own context,
+    where this is another one beside it: the two share the id.
 
     It loads what is asked for, once, and nothing else. It belongs to one request, or to one question.
     """
@@ -56,6 +57,7 @@ class Context:
         key: Any = None,
         attributes: Mapping[str, Any] | None = None,
         keeps_id: bool = False,
+        parent: Context | None = None,
     ) -> None:
         self.results: dict[Any, Any] = {}
         """What flags answered to it."""
@@ -64,6 +66,7 @@ class Context:
         self._request = request
         self._user = _UNKNOWN if user is None else user
         self._keeps_id = keeps_id
+        self._parent = parent
         self._project_asked = request is None  # there is nothing to ask its function about
         self._known: dict[str, Any] = dict(attributes or {})
         if key is not None:
@@ -187,6 +190,8 @@ class Context:
         return anonymous.from_cookie(self._request.COOKIES.get(anonymous.COOKIE)) if self._request is not None else None
 
     def _new_id(self) -> str | None:
+        if self._parent is not None:
+            return self._parent._new_id()
         if self.new_id is None and self._keeps_id:
             self.new_id = anonymous.make()
         return self.new_id

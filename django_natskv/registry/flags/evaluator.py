@@ -68,15 +68,37 @@ class Context(Protocol):
         ...
 
 
+Tell = Callable[["Compiled", str], None]
+"""Is told of the first failure of a definition, in words."""
+
+
+def _log(failed: Compiled, text: str) -> None:
+    name, revision = failed.declaration.name, failed.revision
+    logger.warning('The flag "%s" (revision %s) gives its declared default: %s', name, revision, text)
+
+
 class Compiled:
     """A definition that is ready to be asked; ``compiled()``, ``undefined()`` and ``broken()`` make one.
 
     It never changes: a new definition is a new one. Nothing that it does raises.
     """
 
-    __slots__ = ("_asked", "_fixed", "_resolve", "_split", "_told", "_variants", "constant", "declaration", "revision")
+    __slots__ = (
+        "_asked",
+        "_fixed",
+        "_resolve",
+        "_split",
+        "_tell",
+        "_told",
+        "_variants",
+        "constant",
+        "declaration",
+        "revision",
+    )
 
-    def __init__(self, declaration: Declaration, revision: int | None, asked: Asked = _NOTHING) -> None:
+    def __init__(
+        self, declaration: Declaration, revision: int | None, asked: Asked = _NOTHING, tell: Tell | None = None
+    ) -> None:
         self.declaration = declaration
         self.revision = revision
         self.constant: Details | None = None
@@ -86,6 +108,7 @@ class Compiled:
         self._resolve: Callable[..., Any] | None = None
         self._variants: Mapping[str, Any] = {}
         self._split = False
+        self._tell = tell or _log
         self._told = False
 
     @property
@@ -151,8 +174,7 @@ class Compiled:
         text = str(cause) or type(cause).__name__
         if not self._told:
             self._told = True  # once a definition, not once a request
-            name = self.declaration.name
-            logger.warning('The flag "%s" (revision %s) gives its declared default: %s', name, self.revision, text)
+            self._tell(self, text)
         return Details(self.declaration.value, None, ERROR, _NO_METADATA, text, self.revision)
 
 
@@ -162,23 +184,26 @@ def compiled(
     *,
     evaluators: Mapping[str, Any] | None = None,
     revision: int | None = None,
+    tell: Tell | None = None,
 ) -> Compiled:
     """Return ``definition``, a flagd flag definition, ready to be asked.
 
     ``evaluators`` are the shared rules that its targeting may name. Whatever is wrong with it makes it one that gives
-    the declared default, with ``ERROR`` and a text. Raises ``ImproperlyConfigured`` alone: see ``require()``.
+    the declared default, with ``ERROR`` and a text; ``tell`` hears of it in place of the log, once. Raises
+    ``ImproperlyConfigured`` alone: see ``require()``.
     """
     core, _ = require()
     try:
         if not isinstance(definition, Mapping):
-            return broken(declaration, f"a definition is an object, not {type(definition).__name__}", revision=revision)
+            text = f"a definition is an object, not {type(definition).__name__}"
+            return broken(declaration, text, revision=revision, tell=tell)
         targeting = with_evaluators(definition.get("targeting"), evaluators or {})
-        result = Compiled(declaration, revision, asked_by(targeting) if targeting else _NOTHING)
+        result = Compiled(declaration, revision, asked_by(targeting) if targeting else _NOTHING, tell)
         flag = {name: definition[name] for name in _FIELDS if definition.get(name) is not None}
         evaluator = core()
         evaluator.set_flags({"flags": {declaration.name: {**flag, "targeting": targeting}}})
     except Exception as error:  # noqa: BLE001 - a definition may be anything
-        return broken(declaration, error, revision=revision)
+        return broken(declaration, error, revision=revision, tell=tell)
     result._resolve = getattr(evaluator, f"resolve_{declaration.kind}_value")
     result._variants = flag["variants"]
     result._split = is_split(targeting)
@@ -192,9 +217,17 @@ def undefined(declaration: Declaration) -> Compiled:
     return Compiled(declaration, None)._fix(Details(declaration.value, declaration.default, DEFAULT))
 
 
-def broken(declaration: Declaration, error: Exception | str, *, revision: int | None = None) -> Compiled:
+def overridden(declaration: Declaration, value: Any) -> Compiled:
+    """Return what ``declaration`` says while tests have it say ``value``, which it must allow."""
+    name = next((name for name, known in declaration.variants.items() if known == value), None)
+    return Compiled(declaration, None)._fix(Details(value, name, STATIC))
+
+
+def broken(
+    declaration: Declaration, error: Exception | str, *, revision: int | None = None, tell: Tell | None = None
+) -> Compiled:
     """Return what ``declaration`` says when its definition cannot be read because of ``error``: its default."""
-    result = Compiled(declaration, revision)
+    result = Compiled(declaration, revision, tell=tell)
     return result._fix(result._failed(error))
 
 

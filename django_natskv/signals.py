@@ -65,11 +65,18 @@ class DerivedSignal(Signal):
 config_changed = DerivedSignal()
 """A config or model of the registry changed, here or elsewhere; told in every process that has read its bucket.
 Arguments: ``sender`` (the class), ``old`` and ``new`` (snapshots, or None where there was, or is, nothing), ``changed``
-(the names of fields), ``revision``, ``actor`` and ``comment``."""
+(the names of fields), ``revision``, ``actor`` and ``comment``. Of a flag the sender is its FlagSet, ``old`` and ``new``
+are definitions, and ``changed`` has its name, or "_evaluators" for the shared rules."""
 
 undecodable = Signal()
 """Something stored by the registry cannot be read. Arguments: ``sender`` (the class), ``connection``, ``bucket`` (its
 name), ``key`` and ``error`` (a ``CodecError``; ``error.field`` names the field, None when it is all of it)."""
+
+flag_failed = Signal()
+"""A flag gives its declared default because something failed: its definition, a rule, or the way to them. Told once for
+each definition, by the signals' own thread. Arguments: ``sender`` (the FlagSet), ``connection``, ``bucket`` (its name),
+``key`` (the flag's name; None when nothing of the bucket can be read), ``error`` (a text) and ``revision`` (of the
+definition, or None)."""
 
 pre_save, post_save = Signal(), Signal()
 """An object of the registry is about to be saved, or was, by this process, in the thread or task that saves. Arguments:

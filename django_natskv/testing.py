@@ -5,6 +5,6 @@ Owns their public names. Must not be imported by the package itself.
 
 from __future__ import annotations
 
-from django_natskv.registry._overriding import override_config
+from django_natskv.registry._overriding import override_config, override_flag
 
-__all__ = ["override_config"]
+__all__ = ["override_config", "override_flag"]

@@ -18,4 +18,5 @@ pytest_plugins = [
     "tests.fix_commands",
     "tests.fix_driver",
     "tests.fix_registry",
+    "tests.fix_flags",
 ]

@@ -5,6 +5,7 @@ Owns ``config_changed``. Knows nothing of who changed it: the headers of the ent
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
@@ -12,7 +13,8 @@ from django.core.exceptions import ValidationError
 
 from django_natskv import signals
 from django_natskv.registry import _reading
-from django_natskv.registry._declaring import declared
+from django_natskv.registry._declaring import declared, flag_sets
+from django_natskv.registry._flag_pages import SHARED
 from django_natskv.registry._names import from_headers
 from django_natskv.registry._storing import changed_fields, frozen, stored_fields
 
@@ -27,6 +29,18 @@ def entry_changed(*, connection: Any, bucket: str, key: str, old: Any, new: Any,
         where = cls._declaration
         if (where.connection, where.bucket) == (getattr(connection, "alias", None), bucket) and _owns(where, key):
             _send(cls, key, old, new, revision)
+    for flags in flag_sets:
+        where = flags._declaration
+        known = key == SHARED or key in flags._flags
+        if known and (where.connection, where.bucket) == (getattr(connection, "alias", None), bucket):
+            _tell(flags, new, _json(old), _json(new), (key,), revision)
+
+
+def _json(entry: Any) -> Any:
+    try:
+        return None if entry is None else json.loads(entry.value)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _owns(declaration: Any, key: str) -> bool:
@@ -45,7 +59,11 @@ def _send(cls: Any, key: str, old: Any, new: Any, revision: int) -> None:
         changed = tuple(field.name for field in stored_fields(cls))
     else:
         changed = changed_fields(before, after)
-    actor, comment = from_headers({} if new is None else new.headers)
+    _tell(cls, new, before, after, changed, revision)
+
+
+def _tell(cls: Any, entry: Any, before: Any, after: Any, changed: tuple[str, ...], revision: int) -> None:
+    actor, comment = from_headers({} if entry is None else entry.headers)
     told = {"old": before, "new": after, "changed": changed, "revision": revision, "actor": actor, "comment": comment}
     for receiver, result in signals.config_changed.send_robust(cls, **told):
         if isinstance(result, Exception):

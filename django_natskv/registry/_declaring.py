@@ -24,6 +24,8 @@ _OPTIONS = ("bucket", "key", "connection", "history", "version", "CREATE", "fiel
 apps = Apps()
 
 declared: list[Any] = []
+flag_sets: list[Any] = []
+"""The classes of flags, which have a ``_declaration`` too, and are no models."""
 
 
 @dataclass(frozen=True, slots=True)

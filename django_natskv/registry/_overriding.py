@@ -1,6 +1,6 @@
-"""Overriding: configs that read as something else for a while, without a write.
+"""Overriding: configs and flags that read as something else for a while, without a write.
 
-Owns the context manager and decorator. Knows nothing of test frameworks but where a test of theirs begins and ends.
+Owns the context managers and decorators. Knows nothing of test frameworks but where a test of theirs begins and ends.
 """
 
 from __future__ import annotations
@@ -8,61 +8,57 @@ from __future__ import annotations
 import functools
 import inspect
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextvars import Token
 from types import TracebackType
 from typing import Any, TypeVar
 
+from django_natskv.exceptions import UsageError
 from django_natskv.registry import _views
+from django_natskv.registry._flag_sets import find_flag
+from django_natskv.registry._flags import AnyFlag
 from django_natskv.registry._lookups import find_field
 from django_natskv.registry._models import Config
+from django_natskv.registry.flags.evaluator import overridden
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class override_config:  # noqa: N801 - used as a function is
-    """Let a Config read as if ``fields`` were stored: ``with override_config(ShopConfig, banner="Sale"): ...``.
+class Override:
+    """What overrides have in common: where they hold, and what they decorate.
 
-    Holds for this thread or task and what it starts from here, until the end; never written anywhere. A decorator of
-    functions, coroutine functions and test classes too: of a ``TestCase`` for all of each test, of another class for
-    its test methods. May be nested, the innermost wins, and used again.
-
-    With ``everywhere`` it holds in all threads of the process, for tests against a live server.
-    ``objects.get()`` gives what is stored nevertheless: what is saved must never hold an override.
+    ``owner`` is what reads otherwise, ``fields`` how.
     """
 
-    def __init__(self, config: type[Config] | Any, /, *, everywhere: bool = False, **fields: Any) -> None:
-        if not (isinstance(config, type) and issubclass(config, Config)):
-            message = f"override_config() is for a class made from registry.Config, not {config!r}."
-            raise TypeError(message)
-        self._config = config
+    def __init__(self, owner: Any, fields: Mapping[str, Any], *, everywhere: bool) -> None:
+        self._owner = owner
         self._everywhere = everywhere
-        self._fields = {name: find_field(config, name).to_python(value) for name, value in fields.items()}
+        self._fields = fields
         self._tokens: list[Token[Any]] = []
 
-    def __enter__(self) -> Any:
+    def _enter(self) -> None:
         if self._everywhere:
-            _views.everywhere.append((self._config, self._fields))
+            _views.everywhere.append((self._owner, self._fields))
             self._look_up()
         else:
-            self._tokens.append(_views.view.set(_views.overridden(self._config, self._fields)))
-        return self._config.current
+            self._tokens.append(_views.view.set(_views.overridden(self._owner, self._fields)))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         if self._everywhere:
-            _views.everywhere.remove((self._config, self._fields))
+            _views.everywhere.remove((self._owner, self._fields))
             self._look_up()
         else:
             _views.view.reset(self._tokens.pop())
 
     def _look_up(self) -> None:
-        self._config.__dict__["current"].slow_down()
+        """Have the owner look everything up at the next read."""
+        raise NotImplementedError
 
-    def _again(self) -> override_config:
-        # Tests may run side by side: each entry is an object of its own.
-        return override_config(self._config, everywhere=self._everywhere, **self._fields)
+    def _again(self) -> Any:
+        """Return another one like this: tests may run side by side, and each entry is an object of its own."""
+        raise NotImplementedError
 
     def __call__(self, decorated: F) -> F:
         """Decorate a function, a coroutine function or a test class."""
@@ -107,3 +103,61 @@ class override_config:  # noqa: N801 - used as a function is
             set_up(case)
 
         return entered
+
+
+class override_config(Override):  # noqa: N801 - used as a function is
+    """Let a Config read as if ``fields`` were stored: ``with override_config(ShopConfig, banner="Sale"): ...``.
+
+    Holds for this thread or task and what it starts from here, until the end; never written anywhere. A decorator of
+    functions, coroutine functions and test classes too: of a ``TestCase`` for all of each test, of another class for
+    its test methods. May be nested, the innermost wins, and used again.
+
+    With ``everywhere`` it holds in all threads of the process, for tests against a live server.
+    ``objects.get()`` gives what is stored nevertheless: what is saved must never hold an override.
+    """
+
+    def __init__(self, config: type[Config] | Any, /, *, everywhere: bool = False, **fields: Any) -> None:
+        if not (isinstance(config, type) and issubclass(config, Config)):
+            message = f"override_config() is for a class made from registry.Config, not {config!r}."
+            raise TypeError(message)
+        read = {name: find_field(config, name).to_python(value) for name, value in fields.items()}
+        super().__init__(config, read, everywhere=everywhere)
+
+    def __enter__(self) -> Any:
+        self._enter()
+        return self._owner.current
+
+    def _look_up(self) -> None:
+        self._owner.__dict__["current"].slow_down()
+
+    def _again(self) -> override_config:
+        return override_config(self._owner, everywhere=self._everywhere, **self._fields)
+
+
+class override_flag(Override):  # noqa: N801 - used as a function is
+    """Let a flag say ``value`` to everyone: ``with override_flag(Features.new_checkout, True): ...``.
+
+    ``flag`` is a declared flag or its name, ``value`` one that it allows. Holds as ``override_config`` does, decorates
+    what that does, and is never written anywhere.
+    """
+
+    def __init__(self, flag: AnyFlag[Any] | str | Any, value: Any, /, *, everywhere: bool = False) -> None:
+        found = find_flag(flag) if isinstance(flag, str) else flag
+        if not isinstance(found, AnyFlag):
+            message = f"override_flag() is for a flag of a registry.FlagSet, or its name, not {flag!r}."
+            raise TypeError(message)
+        wrong = found.declaration.allows(value)
+        if wrong:
+            raise UsageError(f'The flag "{found.name}" cannot be overridden so: {wrong}.')
+        self._value = value
+        super().__init__(found, {"compiled": overridden(found.declaration, value)}, everywhere=everywhere)
+
+    def __enter__(self) -> AnyFlag[Any]:
+        self._enter()
+        return self._owner  # type: ignore[no-any-return]
+
+    def _look_up(self) -> None:
+        self._owner.slow_down()
+
+    def _again(self) -> override_flag:
+        return override_flag(self._owner, self._value, everywhere=self._everywhere)

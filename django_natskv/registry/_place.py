@@ -13,7 +13,7 @@ from typing import Any
 from django_natskv import kv
 from django_natskv.connections import connections
 from django_natskv.exceptions import BucketExists, BucketNotFound, OperationalError
-from django_natskv.registry._declaring import DEFAULT_HISTORY, Declaration, declared
+from django_natskv.registry._declaring import DEFAULT_HISTORY, Declaration, declared, flag_sets
 from django_natskv.registry._steps import Operation, ask
 
 logger = logging.getLogger("django_natskv.registry")
@@ -47,7 +47,7 @@ class Place:
         try:
             return self.cache.get(key)
         except OperationalError as error:
-            self._complain(error)
+            self.complain(error)
             return otherwise
 
     def entries(self, otherwise: dict[str, Any]) -> dict[str, Any]:
@@ -55,15 +55,17 @@ class Place:
         try:
             found: dict[str, Any] = self.cache.items()
         except OperationalError as error:
-            self._complain(error)
+            self.complain(error)
             return otherwise
         return found
 
-    def _complain(self, error: OperationalError) -> None:
-        if str(error) != self._complained:
-            # Once, and not at every read.
-            self._complained = str(error)
-            logger.error("What is declared stands in for what is stored: %s", error)
+    def complain(self, error: object) -> bool:
+        """Log that nothing can be read because of ``error``, unless that was told; return whether it was not."""
+        if str(error) == self._complained:
+            return False  # once, and not at every read
+        self._complained = str(error)
+        logger.error("What is declared stands in for what is stored: %s", error)
+        return True
 
     # --- read from the server ---
 
@@ -159,7 +161,7 @@ def longest_history(alias: str, bucket: str) -> int:
     """Return how many revisions a bucket is to keep for the class that wants the most of all in it."""
     wanted = [
         cls._declaration.history or DEFAULT_HISTORY
-        for cls in declared
+        for cls in (*declared, *flag_sets)
         if (cls._declaration.connection, cls._declaration.bucket) == (alias, bucket)
     ]
     return max(wanted, default=DEFAULT_HISTORY)
@@ -188,4 +190,6 @@ def place_at(connection: str, bucket: str) -> Place:
 
 def places() -> list[Place]:
     """Return the places of all classes that are declared."""
-    return list({id(place): place for place in (place_of(cls._declaration) for cls in declared)}.values())
+    return list(
+        {id(place): place for place in (place_of(cls._declaration) for cls in (*declared, *flag_sets))}.values()
+    )

@@ -18,6 +18,7 @@ from django_natskv.exceptions import UsageError
 from django_natskv.kv.entries import MAX_HISTORY
 from django_natskv.kv.names import check_key, check_name
 from django_natskv.registry._declaring import DEFAULT_HISTORY, declared
+from django_natskv.registry._flag_checks import flag_problems
 from django_natskv.registry._models import Config, Model
 
 Found = Iterator[checks.CheckMessage]
@@ -31,6 +32,7 @@ def check_registry(**_kwargs: Any) -> list[checks.CheckMessage]:
             found.extend(rule(cls))
     found.extend(_keys_taken_twice())
     found.extend(_makers_that_disagree())
+    found.extend(flag_problems())
     return found
 
 

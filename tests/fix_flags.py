@@ -1,0 +1,22 @@
+"""Flags on the shared server: their bucket as it is stored, made for one test.
+
+Owns that the bucket begins absent; knows nothing of what is declared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from tests.fix_registry import Shelf
+
+
+@pytest.fixture
+def flags(natskv: Mapping[str, Any]) -> Iterator[Shelf]:
+    """The bucket of the flags on the shared server, absent to begin with."""
+    found = Shelf()
+    found.drop()
+    yield found
+    found.drop()

@@ -41,11 +41,11 @@ class _Unread:
 _NOT_YET: Any = (_Unread(), None, None)
 
 
-def context_of(request: Any, *, keeps_id: bool = False) -> Context:
+def context_of(request: Any) -> Context:
     """Return the context of ``request``, made on first use: what was found out once is not asked again."""
     found: Context | None = getattr(request, CONTEXT, None)
     if found is None:
-        found = Context(request, keeps_id=keeps_id)
+        found = Context(request)
         setattr(request, CONTEXT, found)
     return found
 

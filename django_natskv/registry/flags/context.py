@@ -63,6 +63,8 @@ class Context:
         """What flags answered to it."""
         self.new_id: str | None = None
         """An anonymous id that was made because a percentage asked for one; for ``anonymous.to_cookie()``."""
+        self.reads_cookie = False
+        """Whether the cookie with the id was looked for: what was answered then depends on it."""
         self._request = request
         self._user = _UNKNOWN if user is None else user
         self._keeps_id = keeps_id
@@ -71,6 +73,10 @@ class Context:
         self._known: dict[str, Any] = dict(attributes or {})
         if key is not None:
             self._known[TARGETING_KEY] = str(key)
+
+    def keep_id(self) -> None:
+        """Have ``new_id`` made where one is needed: somebody sends it."""
+        self._keeps_id = True
 
     def gather(self, needs: frozenset[str], *, splits: bool = False) -> tuple[str | None, Mapping[str, Any]]:
         """Return the targeting key, or None, and the attributes that are known, those in ``needs`` among them.
@@ -187,7 +193,10 @@ class Context:
         return user
 
     def _old_id(self) -> str | None:
-        return anonymous.from_cookie(self._request.COOKIES.get(anonymous.COOKIE)) if self._request is not None else None
+        if self._request is None:
+            return None
+        (self._parent or self).reads_cookie = True
+        return anonymous.from_cookie(self._request.COOKIES.get(anonymous.COOKIE))
 
     def _new_id(self) -> str | None:
         if self._parent is not None:

@@ -1,0 +1,1 @@
+"""Tags for templates. Owns nothing itself; see ``natskv``."""

@@ -118,6 +118,11 @@ def newest(place: Place) -> Page:
     return page
 
 
+def stored(place: Place, names: list[str]) -> Operation[Page]:
+    """Return a page of what the server has under ``names``, and of the shared rules. Raises what reading raises."""
+    return Page(place, (yield from place.some([*names, SHARED])))
+
+
 def settled(place: Place) -> Operation[None]:
     """Wait, if this is the first read of the process, until there is something to read, or no more reason to wait."""
     known = _pages.get(place)

@@ -91,6 +91,11 @@ class Place:
         found = (yield from self._read("get_many", keys)) if keys else None
         return {key: found[key] for key in keys if key in found} if found else {}
 
+    def some(self, keys: list[str]) -> Operation[dict[str, Any]]:
+        """Read the entries of ``keys``, those that there are."""
+        found = (yield from self._read("get_many", sorted(keys))) or {}
+        return {key: entry for key, entry in found.items() if entry is not None}
+
     def kept(self) -> Operation[int]:
         """Read how many revisions of a key the bucket keeps."""
         context = yield ask(self.connection, "kv")

@@ -8,6 +8,7 @@ import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest_plugins = [
+    "django_natskv.pytest_plugin",
     "tests.fix_servers",
     "tests.fix_proxy",
     "tests.fix_connections",

@@ -35,7 +35,7 @@ def _options(parser: argparse.ArgumentParser) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("command", ["natskv_bucket", "natskv_key", "natskv_config", "natskv_server"])
+@pytest.mark.parametrize("command", ["natskv_bucket", "natskv_config", "natskv_flag", "natskv_key", "natskv_server"])
 def test_every_option_is_documented_and_none_is_made_up(command: str):
     section = DOCUMENT.read_text().partition(f"\n## `{command}`\n")[2].split("\n## ")[0]
     parser = load_command_class("django_natskv", command).create_parser("manage.py", command)

@@ -28,14 +28,17 @@ SHARED = "_evaluators"
 class Page:
     """The definitions of one place at one moment.
 
-    ``unread`` says why none can be read; it is empty when what is stored can be.
+    ``unread`` says why none can be read; it is empty when what is stored can be. ``cache`` and ``moment`` are the copy
+    that it was read from, and its moment then; None for what was read from elsewhere.
     """
 
-    __slots__ = ("_compiled", "_place", "_rules", "entries", "unread")
+    __slots__ = ("_compiled", "_place", "_rules", "cache", "entries", "moment", "unread")
 
     def __init__(self, place: Place, entries: Mapping[str, Any], unread: str = "", before: Page | None = None) -> None:
         self.entries = entries
         self.unread = unread
+        self.cache: Any = None
+        self.moment: Any = None
         self._place = place
         self._rules: Mapping[str, Any] | None = None
         self._compiled: dict[Any, Compiled] = {}
@@ -81,7 +84,7 @@ class Page:
         return evaluator.compiled(flag.declaration, definition, evaluators=rules, revision=entry.revision, tell=tell)
 
 
-_pages: dict[Place, tuple[Any, Any, Page]] = {}  # the copy that it was read from, its moment, the page
+_pages: dict[Place, Page] = {}
 
 
 def page_of(place: Place) -> Page:
@@ -105,16 +108,17 @@ def newest(place: Place) -> Page:
     """Return the page of what is stored now, as far as this process knows."""
     cache = place.cache
     moment = cache.moment  # before the entries: what comes in between is seen by the next read
-    known_cache, known_moment, known = _pages.get(place, (None, None, None))
-    if known is not None and cache is known_cache and moment is known_moment:
+    known = _pages.get(place)
+    if known is not None and cache is known.cache and moment is known.moment:
         return known
     entries, unread = _read(place, cache)
-    before = known if cache is known_cache else None
+    before = known if known is not None and cache is known.cache else None
     if before is not None and unread and before.unread == unread and not before.entries:
         return before  # nothing to be had, as before
     page = Page(place, entries, unread, before)
     # Nobody is told that a copy which failed from the start has got to an empty bucket: it is looked at each time.
-    _pages[place] = (cache, object() if unread else moment, page)
+    page.cache, page.moment = cache, object() if unread else moment
+    _pages[place] = page
     return page
 
 
@@ -126,18 +130,12 @@ def stored(place: Place, names: list[str]) -> Operation[Page]:
 def settled(place: Place) -> Operation[None]:
     """Wait, if this is the first read of the process, until there is something to read, or no more reason to wait."""
     known = _pages.get(place)
-    if known is not None and known[0].moment is known[1]:
+    if known is not None and known.cache.moment is known.moment:
         return
     try:
         yield ask(place.cache, "get", SHARED)
     except OperationalError:
         return  # refused, which the read itself tells
-
-
-def moment_of(place: Place) -> tuple[Any, Any]:
-    """Return the copy and the moment of the newest page."""
-    cache, moment, _ = _pages[place]
-    return cache, moment
 
 
 def decoded(place: Place, entry: Any) -> Any:

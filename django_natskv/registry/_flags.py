@@ -213,7 +213,7 @@ class AnyFlag(Generic[T]):
         if view is None:
             # An override of the whole process is looked up at each read.
             everywhere = _views.overrides_everywhere(self)
-            self._seen = _NOT_YET if everywhere else (*_flag_pages.moment_of(place), found)
+            self._seen = _NOT_YET if everywhere else (page.cache, page.moment, found)
         return found
 
     def slow_down(self) -> None:

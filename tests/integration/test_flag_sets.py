@@ -17,6 +17,7 @@ from django.utils.functional import SimpleLazyObject
 from django_natskv import connections, registry
 from django_natskv.exceptions import UsageError
 from django_natskv.registry import InvalidDefinition, rules as r
+from django_natskv.registry._flag_pages import Page
 from django_natskv.registry._flag_sets import Undeclared
 from tests.fix_waiting import eventually
 from tests.flag_classes import Features
@@ -381,3 +382,32 @@ def test_a_date_window_is_asked_each_time(flags):
     Features.kill_switch.set(False, when=r.between(None, dt.datetime(2001, 1, 1, tzinfo=dt.UTC)))
     assert Features.kill_switch._now().constant is None
     assert Features.kill_switch.on() is True
+
+
+def test_a_copy_that_failed_from_the_start_recovers(make_server, settings):
+    server = make_server()
+    server.stop()
+    settings.NATSKV = {"default": {"SERVERS": [server.url]}}
+    assert Features.theme.details().reason == "ERROR"
+    server.restart()
+    eventually(lambda: Features.theme.details().reason == "DEFAULT")  # there is no bucket
+    Features.theme.set("new")
+    eventually(lambda: Features.theme.value() == "new")
+
+
+def test_what_another_thread_reads_meanwhile_does_not_make_a_flag_stale(flags, monkeypatch):
+    Features.theme.set("old")
+    assert Features.theme.value() == "old"
+    flag, look = Features.theme, Page.of
+
+    def and_then_it_changes(page, one):
+        found = look(page, one)
+        monkeypatch.setattr(Page, "of", look)
+        flag.set("new")
+        Features.kill_switch.on()  # reads the newer page
+        return found
+
+    Features.limit.set(50)  # so that there is something to look up
+    monkeypatch.setattr(Page, "of", and_then_it_changes)
+    assert flag.value() == "old"
+    assert flag.value() == "new"

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from django_natskv.exceptions import WrongRevision
-from django_natskv.kv import Operation as Done, spread
+from django_natskv.kv import Change, Operation as Done, spread
 from django_natskv.registry import _views
 from django_natskv.registry._declaring import Declaration
 from django_natskv.registry._flag_pages import SHARED
@@ -53,7 +53,8 @@ def resetting(flag: Any, actor: Any, comment: str) -> Operation[None]:
         if entry is None:
             return
         try:
-            yield from place.delete(flag.name, entry.revision, to_headers(actor, comment))
+            headers = to_headers(actor, comment)
+            yield from place.delete(Change.delete(flag.name, revision=entry.revision, headers=headers))
         except WrongRevision:
             if attempt == ATTEMPTS - 1:
                 raise
@@ -98,7 +99,11 @@ def _put(where: Declaration, key: str, stored: Any, headers: Mapping[str, str]) 
     for attempt in range(ATTEMPTS):
         entry = yield from place.get(key)
         try:
-            revision = yield from place.write(where, key, data, 0 if entry is None else entry.revision, headers)
+            if entry is None:
+                change = Change.create(key, data, headers=headers)
+            else:
+                change = Change.update(key, data, entry.revision, headers=headers)
+            revision = yield from place.write(change, makes=where.create)
         except WrongRevision:
             if attempt == ATTEMPTS - 1:
                 raise

@@ -13,7 +13,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
-from django_natskv.kv import Operation as Done
+from django_natskv.kv import Change, Operation as Done
 from django_natskv.registry import _reading, _writing
 from django_natskv.registry._declaring import Declaration, declared
 from django_natskv.registry._names import from_token, to_headers
@@ -227,12 +227,14 @@ def prune(cls: Any, key: str, entry: Any, actor: Any, comment: str) -> int:
     gone = set(unknown(cls, entry))
     document = {name: value for name, value in read_document(cls, entry.value).items() if name not in gone}
     place, headers = place_of(cls._declaration), to_headers(actor, comment)
-    return run(place.write(cls._declaration, key, to_bytes(document), entry.revision, headers))
+    change = Change.update(key, to_bytes(document), entry.revision, headers=headers)
+    return run(place.write(change, makes=cls._declaration.create))
 
 
 def delete(alias: str, bucket: str, entry: Any, actor: Any, comment: str) -> None:
     """Delete a document of no class, if it is still what was read."""
-    run(Place(alias, bucket).delete(entry.key, entry.revision, to_headers(actor, comment)))
+    change = Change.delete(entry.key, revision=entry.revision, headers=to_headers(actor, comment))
+    run(Place(alias, bucket).delete(change))
 
 
 def made_of(cls: Any, key: str, document: Mapping[str, Any]) -> tuple[Any, list[Problem]]:

@@ -25,6 +25,10 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     mine: list[Any] = []
     for module in (_declaring, rules, buckets, _place):
         monkeypatch.setattr(module, "declared", mine)
+    flags: list[Any] = []
+    for module in (_declaring, buckets, _place):
+        monkeypatch.setattr(module, "flag_sets", flags)
+    monkeypatch.setattr("django_natskv.registry._flag_sets.flag_sets", flags)
     monkeypatch.setattr(_declaring, "apps", type(_declaring.apps)())
     monkeypatch.setattr(declarations, "_providers", list(declarations._providers))
 
@@ -50,6 +54,14 @@ def test_the_class_that_wants_the_longest_history_has_its_way():
     assert found.sources == ("a.Made", "b.Made")
     assert declared_buckets("other")["b"].config.history == 20
     assert _place.declared_bucket("default", "b") == found.config.given()
+
+
+def test_flags_declare_theirs():
+    meta = type("Meta", (), {"bucket": "f", "history": 7})
+    base: Any = registry.FlagSet
+    type(base)("Features", (base,), {"__module__": "tests.made_up", "Meta": meta, "on": registry.Flag(default=False)})
+    found = declared_buckets("default")["f"]
+    assert (found.config, found.sources) == (BucketConfig(bucket="f", history=7), ("tests.made_up.Features",))
 
 
 def test_the_settings_overrule_it():

@@ -37,6 +37,12 @@ def get_or_set(store: Store, soften: Soften, stored: str, default: Any, add: Add
 def _make(
     store: Store, soften: Soften, stored: str, default: Callable[[], Any], add: Add, flight: Flight
 ) -> Operation[Any]:
+    if flight.follows:
+        # Whoever took over from one that failed may have been done before this one was awake.
+        value = yield from soften(store.load(stored), MISSING)
+        if value is not MISSING:
+            flight.result = yield from store.dump(stored, value)
+            return value
     value = yield Ask(default)
     return (yield from _keep(store, soften, stored, value, add, flight))
 

@@ -21,11 +21,15 @@ LONGEST_BLOCK = 10.0  # seconds that a thread waits for what an event loop makes
 
 
 class Flight:
-    """One making of the value of one key. ``waits`` are the flights that its maker waits for now."""
+    """One making of the value of one key. ``waits`` are the flights that its maker waits for now.
 
-    __slots__ = ("done", "loop", "result", "waits")
+    ``follows`` tells that its maker waited for another one, which may have left the value where it is stored.
+    """
+
+    __slots__ = ("done", "follows", "loop", "result", "waits")
 
     def __init__(self) -> None:
+        self.follows = False
         self.done: Future[None] = Future()
         self.loop = _running_loop()
         self.result: Any = None  # what the others may read, once it was made
@@ -54,11 +58,13 @@ class Flights:
         ``make`` leaves a result on the flight that it is given; one that raises, or leaves none, hands over to the next
         that waits. Whoever could only wait for itself does not wait, and makes the value too.
         """
+        follows = False
         while True:
             flight, leads = self._join(name)
             if flight is None:
                 return (yield from make(Flight()))
             if leads:
+                flight.follows = follows
                 return (yield from self._lead(name, flight, make))
             try:
                 waited = yield Until(flight.done, flight.loop, LONGEST_BLOCK)
@@ -68,6 +74,7 @@ class Flights:
                 return (yield from make(Flight()))
             if flight.result is not None:
                 return found(flight.result)
+            follows = True
 
     def _lead(self, name: str, flight: Flight, make: Callable[[Flight], Operation[Any]]) -> Operation[Any]:
         # What the callable starts, tasks and threads of Django included, inherits this.

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from django_natskv.cache import NatsKVCache
+from django_natskv.cache.once import Flights
 from tests.fix_cache import PROGRAM
 from tests.fix_waiting import aeventually, eventually
 
@@ -90,6 +91,33 @@ def test_a_callable_that_fails_hands_over_to_the_next(plain):
         errors = [result.exception(10) for result in results]
     assert sorted(type(error).__name__ for error in errors) == ["NoneType", "NoneType", "ZeroDivisionError"]
     assert [result.result() for result, error in zip(results, errors, strict=True) if error is None] == [7, 7]
+    assert make.calls == 2
+
+
+def test_who_would_take_over_too_late_finds_what_was_made_meanwhile(plain, monkeypatch):
+    make = Counting(ZeroDivisionError(), 7)
+    made = threading.Event()
+    again: list[int] = []
+    whole = Flights._join
+
+    def join(self: Flights, name: str) -> Any:
+        me = threading.get_ident()
+        if me in joined:
+            again.append(me)
+            if me != again[0]:
+                assert made.wait(10)
+        joined.add(me)
+        return whole(self, name)
+
+    joined: set[int] = set()
+    monkeypatch.setattr(Flights, "_join", join)
+    with ThreadPoolExecutor(3) as pool:
+        results = [pool.submit(plain.get_or_set, "k", make) for _ in range(3)]
+        waiting(plain, 2)
+        make.may_go.set()
+        eventually(lambda: plain.get("k") == 7)
+        made.set()
+        assert sorted(str(result.exception(10)) for result in results) == ["", "None", "None"]
     assert make.calls == 2
 
 

@@ -138,6 +138,7 @@ def test_overridden_settings_while_requests_are_under_way(alias: str, nats_serve
     eventually(lambda: len(nats_server.connections(alias)) == 1)
 
 
+@pytest.mark.django_db  # Django's own receivers look at database connections, if another test has left one
 def test_the_signals_of_a_request_leave_it_alone(alias: str, nats_server: NatsServer) -> None:
     connections["default"].kv()
     number = nats_server.connections(alias)[0]["cid"]

@@ -123,7 +123,7 @@ def test_a_receiver_may_block_and_read_and_fail_meanwhile(natskv, bucket_name, h
     signals.entry_changed.connect(receive)
     try:
         for number in range(20):
-            bucket.put("a", number)
+            bucket.put(f"k{number}", number)  # of one key several changes may be told as one
         eventually(lambda: len(seen) == 20)
     finally:
         signals.entry_changed.disconnect(receive)

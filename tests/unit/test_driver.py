@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -306,6 +307,9 @@ def test_those_who_wait_are_told_when_it_is_stopped_and_it_can_be_used_again(run
     driver = runner.driver
     steps = [Echo(driver, number, None) for number in range(6)]
     ended: list[int] = []
+    begun: list[int] = []
+    for step in steps:
+        step.then = partial(begun.append, step.value)
 
     def block(step: Echo) -> None:
         with pytest.raises(NotConnected):
@@ -317,11 +321,12 @@ def test_those_who_wait_are_told_when_it_is_stopped_and_it_can_be_used_again(run
             step.answer(NotConnected("closed"))
 
     def stop() -> None:
-        eventually(lambda: driver._following + (driver._driver is not None) >= len(steps))
+        eventually(lambda: len(begun) == len(steps))
         driver.stop(closing)
 
     for _ in range(3):
         ended.clear()
+        begun.clear()
         together(stop, *(lambda step=step: block(step) for step in steps))
         assert sorted(ended) == list(range(6))
         eventually(lambda: not threads(driver))

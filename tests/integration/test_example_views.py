@@ -19,6 +19,9 @@ from example_project import settings as example
 from example_project.shop import events, orders
 from tests.fix_waiting import eventually
 
+# Django looks at database connections when a request begins and ends, if another test has left one.
+pytestmark = pytest.mark.django_db
+
 
 @pytest.fixture
 def shop(natskv: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, bucket_name: str) -> None:

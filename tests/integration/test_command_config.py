@@ -13,7 +13,7 @@ from django.core.management import execute_from_command_line
 from django.test import override_settings
 
 from django_natskv import connections, kv, signals
-from django_natskv.registry import _place, buckets, documents
+from django_natskv.registry import _declaring, _place, buckets, documents
 from tests import config_classes
 from tests.fix_commands import PROMPT, Finished, Manage
 from tests.fix_servers import MakeServer, NatsServer
@@ -57,6 +57,11 @@ class Project:
         return None if entry is None else entry.value
 
 
+CLASSES = [config_classes.ShopConfig, config_classes.Carrier, config_classes.Far]
+for _declared in CLASSES:
+    _declaring.declared.remove(_declared)  # to be declared in the tests of this module alone
+
+
 @pytest.fixture
 def server(make_server: MakeServer) -> NatsServer:
     return make_server()
@@ -75,7 +80,7 @@ def project(
     capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Project]:
     monkeypatch.chdir(tmp_path)
-    mine = [config_classes.ShopConfig, config_classes.Carrier, config_classes.Far]
+    mine = list(CLASSES)
     for module in (documents, buckets, _place):
         monkeypatch.setattr(module, "declared", mine)
     with override_settings(NATSKV=natskv):

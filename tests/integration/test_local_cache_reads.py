@@ -377,7 +377,7 @@ def fill_plain(bucket, count):
 
 
 def delete_consumers(connection, bucket, server):
-    wire = connection._context()._wire
+    wire = connection.kv()._wire
     for name in server.consumers(f"KV_{bucket}"):
         connection._runner.call(wire.delete_consumer(bucket, name, "a test"))
 

@@ -48,7 +48,11 @@ def test_a_cluster_shows_its_leader_and_a_replica_that_is_down(make_cluster, con
     up = [server.url for server in cluster.servers if server is not down]
     manage.configure({"default": {"SERVERS": up}})
     leader = f"leader {health.leader} of cluster {health.cluster}"
-    # The cluster may be electing who answers for it.
-    shown = eventually(lambda: leader in (out := manage("natskv_bucket", "status", "kept").out) and out, 30)
+
+    def status() -> str:
+        out = manage("natskv_bucket", "status", "kept").out
+        return out if leader in out else ""
+
+    shown = eventually(status, 30)  # the cluster may be electing who answers for it
     assert f"replica {health.replicas[1].name} is current" in shown
     assert f"replica {down.name} is " in shown

@@ -323,12 +323,12 @@ def test_what_was_read_stays_while_the_server_is_gone_and_comes_back(settings, m
     settings.NATSKV = {"default": {"SERVERS": [server.url]}}
     registry.start()
     ShopConfig.objects.update(lambda cfg: setattr(cfg, "banner", "kept"))
-    eventually(lambda: registry.status()[("default", BUCKET)].state == "live")
+    eventually(lambda: registry.status()[("default", BUCKET)].state == "live", 20)
     server.stop()
-    eventually(lambda: registry.status()[("default", BUCKET)].state == "stale", 10)
+    eventually(lambda: registry.status()[("default", BUCKET)].state == "stale", 20)
     assert ShopConfig.current.banner == "kept"
     server.start()
-    eventually(lambda: registry.status()[("default", BUCKET)].state == "live", 15)
+    eventually(lambda: registry.status()[("default", BUCKET)].state == "live", 30)
     ShopConfig.objects.update(lambda cfg: setattr(cfg, "banner", "again"))
     assert ShopConfig.current.banner == "again"
 

@@ -30,12 +30,14 @@ _NOTHING = contextlib.nullcontext()
 _PASSED = 3  # turns of the loop in a row that do not look for news from outside
 JOIN_TIMEOUT = 1.0  # seconds that the end of the process waits for a loop to stop
 HOT = 0.02  # seconds without a blocking call after which the keeper takes the loop back
+LATE = 0.1  # seconds that a deadline was passed by when somebody looked: the process, or the caller's loop, stood still
+MOMENT = 0.25  # seconds that a step is given then, for an answer that has come and lies unread
 
 
 class Step(Protocol):
     """Something that an operation waits for."""
 
-    deadline: float  # on the monotonic clock; set by the runner
+    deadline: float  # on the monotonic clock; set by the runner, put off by a driver that could not look in time
 
     @property
     def renews(self) -> bool:
@@ -84,10 +86,11 @@ class _Loop(asyncio.SelectorEventLoop):
 class _Waiter:
     """A thread that blocks on a step. Its state changes under the driver's guard, but for ``roused``."""
 
-    __slots__ = ("begun", "bell", "drives", "follows", "over", "roused")
+    __slots__ = ("begun", "bell", "drives", "follows", "over", "put_off", "roused")
 
     def __init__(self) -> None:
         self.begun = False
+        self.put_off = False  # it has been given its moment
         self.over = False
         self.drives = False
         self.follows = False
@@ -170,7 +173,11 @@ class Driver:
         return self._driver == threading.get_ident()
 
     def block(self, step: Step) -> None:
-        """Begin ``step`` and block until it is over or its deadline has passed."""
+        """Begin ``step`` and block until it is over or its deadline has passed.
+
+        A process that stood still meanwhile (stopped, starved, on a machine that slept) has read nothing, so that a
+        deadline which is found long gone says nothing of the server: the step gets a moment more, once.
+        """
         waiter = _Waiter()
         in_main = threading.get_ident() == threading.main_thread().ident
         signals = HeldSignals(partial(self._rouse, waiter)) if in_main else _NOTHING
@@ -178,15 +185,22 @@ class Driver:
             while True:
                 with signals:
                     self._turn(waiter, step)
-                if waiter.over or time.monotonic() >= step.deadline:
+                if waiter.over:
                     return
+                if time.monotonic() >= step.deadline:
+                    if waiter.put_off or not _put_off(step):
+                        return
+                    waiter.put_off = True
                 waiter.roused = False
         except BaseException:
             step.abandon()
             raise
 
     async def wait(self, step: Step) -> None:
-        """Begin ``step`` and await its end or its deadline, on any event loop."""
+        """Begin ``step`` and await its end or its deadline, on any event loop; see ``block``.
+
+        A caller's loop that something blocked counts as one that stood still.
+        """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
 
@@ -199,7 +213,13 @@ class Driver:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(settle)
 
-        timer = loop.call_later(max(0.0, step.deadline - time.monotonic()), settle)
+        def time_is_up() -> None:
+            if _put_off(step):
+                loop.call_later(MOMENT, settle)
+            else:
+                settle()
+
+        timer = loop.call_later(max(0.0, step.deadline - time.monotonic()), time_is_up)
         with self._guard:
             self._awaiting += 1
         try:
@@ -402,6 +422,15 @@ class Driver:
         while posted:
             posted.popleft()()
         self._on_turn()
+
+
+def _put_off(step: Step) -> bool:
+    """Put off the deadline of a step if it passed while nobody could look; tell whether."""
+    now = time.monotonic()
+    if now - step.deadline < LATE:
+        return False
+    step.deadline = now + MOMENT
+    return True
 
 
 def in_own_loop() -> bool:

@@ -45,6 +45,7 @@ class Runner:
                     deadline = time.monotonic() + self.timeout
                 step.deadline = deadline
                 self.driver.block(step)
+                deadline = step.deadline  # later, where this process stood still
                 try:
                     result = step.result()
                 except OperationalError as error:
@@ -67,6 +68,7 @@ class Runner:
                     deadline = time.monotonic() + self.timeout
                 step.deadline = deadline
                 await self.driver.wait(step)
+                deadline = step.deadline  # later, where this process or the caller's loop stood still
                 try:
                     result = step.result()
                 except OperationalError as error:

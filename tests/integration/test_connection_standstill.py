@@ -1,0 +1,71 @@
+"""A process that stood still, or whose event loop did: time that passed meanwhile says nothing of the server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from django_natskv.kv.context import KVContext
+from tests.fix_connections import Connect, Program
+from tests.fix_servers import NatsServer
+
+STANDS_STILL = 0.7  # seconds, more than a request may take
+WRITER = """
+import asyncio, json, sys, threading
+
+told, errors = threading.Event(), []
+threading.Thread(target=lambda: (sys.stdin.readline(), told.set()), daemon=True).start()
+
+def write(bucket):
+    while not told.is_set():
+        try:
+            bucket.put("key", 1)
+        except Exception as error:
+            errors.append(repr(error))
+
+async def awrite(bucket):
+    while not told.is_set():
+        try:
+            await bucket.aput("key", 1)
+        except Exception as error:
+            errors.append(repr(error))
+
+bucket = connections["default"].kv().open_bucket(NAME)
+print(json.dumps("writes"), flush=True)
+asyncio.run(awrite(bucket)) if AWAITED else write(bucket)
+print(json.dumps(errors), flush=True)
+"""
+
+
+@pytest.mark.parametrize("awaited", [False, True], ids=["blocking", "awaited"])
+def test_a_process_that_was_stopped_reads_the_answer_before_it_gives_up(
+    kv: KVContext, nats_server: NatsServer, bucket_name: str, program: Callable[..., Program], *, awaited: bool
+) -> None:
+    kv.create_bucket({"bucket": bucket_name, "storage": "memory"})
+    code = f"NAME, AWAITED = {bucket_name!r}, {awaited}\n{WRITER}"
+    writer = program(code, {"default": {"SERVERS": nats_server.url, "REQUEST_TIMEOUT": 0.4}})
+    assert writer.read() == "writes"
+    for _ in range(5):
+        os.kill(writer.process.pid, signal.SIGSTOP)
+        threading.Event().wait(STANDS_STILL)
+        os.kill(writer.process.pid, signal.SIGCONT)
+        threading.Event().wait(0.1)
+    writer.tell()
+    assert writer.read() == []
+
+
+async def test_an_event_loop_that_was_blocked_gets_the_answer_that_came_meanwhile(
+    connect: Connect, nats_server: NatsServer, bucket_name: str
+) -> None:
+    context = await connect(nats_server.url, REQUEST_TIMEOUT=0.3).akv()
+    bucket = await context.acreate_bucket({"bucket": bucket_name, "storage": "memory"})
+    write = asyncio.create_task(bucket.aput("key", 1))
+    await asyncio.sleep(0)
+    time.sleep(STANDS_STILL)  # noqa: ASYNC251 - a view that calculates
+    assert await write > 0

@@ -43,7 +43,8 @@ def written(kv: KVContext, bucket_name: str) -> Bucket:
 
 def fill(bucket: Bucket, count: int, size: int = 40) -> None:
     for start in range(0, count, 2_000):
-        bucket.write_many(Change.put(f"key.{n}", b"%d" % n * size) for n in range(start, min(count, start + 2_000)))
+        changes = [Change.put(f"key.{n}", b"%d" % n * size) for n in range(start, min(count, start + 2_000))]
+        assert [result for result in bucket.write_many(changes) if not isinstance(result, int)] == []
 
 
 def size(file: Path) -> int:

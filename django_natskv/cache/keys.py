@@ -14,6 +14,7 @@ No escape holds ``==``, so that what begins with it cannot be anyone's key:
 
 =====================================================  ==================================================
 ``==clear``                                            the clear marker of the whole bucket
+``==probe``                                            what tells whether the bucket takes writes
 ``<prefix>.==clear``                                   the clear marker of a prefix
 ``<prefix>.==lock.<name>``                             a lock
 ``<prefix>.==chunk.<id>.<number>.<version>.<key>``     a part of the value at ``<prefix>.<version>.<key>``
@@ -46,6 +47,8 @@ _KEY_ESCAPED = re.compile(r"[^A-Za-z0-9_/.-]|\A\.|\.\Z|\.(?=\.)|(?<=\.)\.")
 _LAST_KEPT_DOT = re.compile(r".*[^.](?=\.[^.])", re.DOTALL)
 _GLOB_SPECIAL = re.compile(r"[*?\[]")
 _CHUNK = re.compile(r"([^.]+)\.==chunk\.([^.]+)\.([0-9]+)\.(.+)")
+
+PROBE = "==probe"
 
 _EMPTY = "_"
 _HASHED_TOKEN = "==sha256-"  # noqa: S105 - a token of a key

@@ -15,7 +15,7 @@ from django_natskv.cache.lifetime import expiry
 from django_natskv.cache.place import Clock, Place
 from django_natskv.cache.steps import Call, Operation
 from django_natskv.cache.values import UnreadableValueError
-from django_natskv.exceptions import OperationalError
+from django_natskv.exceptions import OperationalError, OperationTimedOut
 from django_natskv.kv import Entry
 
 ABSENT: Any = object()  # there is nothing
@@ -91,6 +91,8 @@ class Near:
             if entry is None:
                 return ABSENT
             cleared = (yield Call(copy, "get", self._of_bucket)), (yield Call(copy, "get", self._of_prefix))
+        except OperationTimedOut:
+            raise  # the server was asked, and to ask it again would take as long again
         except OperationalError:
             return UNKNOWN  # what the server says counts
         if _is_older(entry, cleared):

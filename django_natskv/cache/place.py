@@ -61,6 +61,7 @@ class Place:
         self.values = Values(options.codec, compress=options.compress, compress_min=options.compress_min)
         self.clock = Clock()
         self.stores: dict[str, Any] = {}  # by KEY_PREFIX
+        self.outages: Any = None  # what is known of them
         self._connection: Connection | None = None
         self._bucket: Bucket | None = None
         self.lives: float | None = None  # seconds that the bucket keeps anything

@@ -20,7 +20,7 @@ from django_natskv.cache.lifetime import EVER, KEPT, Lifetime, expiry, kept_unti
 from django_natskv.cache.markers import Markers
 from django_natskv.cache.near import ABSENT, UNKNOWN, Near
 from django_natskv.cache.once import Flights
-from django_natskv.cache.outages import Outages
+from django_natskv.cache.outages import outages_of
 from django_natskv.cache.place import Place
 from django_natskv.cache.quiet import Quiet
 from django_natskv.cache.steps import Aside, Operation
@@ -60,7 +60,7 @@ class Store:
         self.near = Near(place, prefix) if place.options.local_cache else None
         self.chunks = Chunks(place, prefix)
         self.flights = Flights()
-        self.outages = Outages(place)
+        self.outages = outages_of(place)
         self.unreadable = 0
         self.seen: set[str] | None = None  # keys, where there is a bound on their number
         self.added: set[str] = set()  # keys that were added, or there to be added

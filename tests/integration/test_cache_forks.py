@@ -49,3 +49,33 @@ def test_a_child_of_a_parent_that_awaited_awaits_too(natskv: Any, bucket_name: s
     params = json.dumps({"OPTIONS": {"LOCAL_CACHE": mode}})
     started = program(CODE, {"default": dict(natskv)}, TEST_BUCKET=bucket_name, TEST_PARAMS=params)
     assert started.read() == 0
+
+
+OUT = (
+    PROGRAM
+    + """
+import signal
+
+server = int(os.environ["TEST_SERVER_PID"])
+cache.set("k", 1)
+os.kill(server, signal.SIGSTOP)
+assert cache.get("k") is None  # from here on the parent's thread finds out
+child = os.fork()
+os.kill(server, signal.SIGCONT)
+until = time.monotonic() + 20
+while cache.get("k") != 1:
+    assert time.monotonic() < until
+    time.sleep(0.01)
+if not child:
+    os._exit(0)
+print(json.dumps(os.waitpid(child, 0)[1]), flush=True)
+"""
+)
+
+
+def test_a_child_of_a_parent_that_met_an_outage_finds_out_for_itself(make_server: Any, program: Any):
+    server = make_server()
+    params = json.dumps({"OPTIONS": {"ON_ERROR": "miss"}})
+    settings = {"default": {"SERVERS": [server.url], "REQUEST_TIMEOUT": 0.5}}
+    started = program(OUT, settings, TEST_BUCKET="cache", TEST_PARAMS=params, TEST_SERVER_PID=str(server.pid))
+    assert started.read() == 0

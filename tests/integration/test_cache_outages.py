@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from django_natskv.cache import NatsKVCache
+from django_natskv.cache import NatsKVCache, backoff, outages
 from django_natskv.cache.place import Place
 from django_natskv.connections import connections
-from django_natskv.exceptions import BucketNotFound, OperationalError
+from django_natskv.exceptions import BucketNotFound, OperationalError, OperationTimedOut
+from django_natskv.kv import Bucket
 from tests.fix_waiting import eventually
 
 MISS = {"OPTIONS": {"ON_ERROR": "miss"}}
@@ -119,17 +121,111 @@ def test_with_miss_a_server_that_was_never_there_is_tried_once_and_not_by_every_
     assert len(opened) == tried
 
 
-def test_with_miss_a_server_that_does_not_answer_is_asked_now_and_then_only(server, settings, opened):
+@pytest.fixture(params=["frozen", "half-open"])
+def silent(request: Any, server: Any, make_proxy: Any, settings: Any) -> Any:
+    """A server that stops answering and goes on again, without closing a connection: where it is, and how."""
+    if request.param == "frozen":
+        return server.url, server.freeze, server.thaw
+    proxy = make_proxy(server.url)
+    return proxy.url, proxy.blackhole, proxy.heal
+
+
+@pytest.mark.parametrize("mode", [None, "mirror", "invalidate"])
+def test_with_miss_one_caller_alone_waits_for_a_server_that_does_not_answer(silent, settings, opened, mode):
+    url, stop, go_on = silent
+    settings.NATSKV = {"default": {"SERVERS": [url], "REQUEST_TIMEOUT": 0.5, "CONNECT_TIMEOUT": 0.5}}
+    cache = NatsKVCache("cache", {"OPTIONS": {"ON_ERROR": "miss", "LOCAL_CACHE": mode}})
+    other = NatsKVCache("other", MISS)  # over the same connection
+    cache.set("k", 1)
+    other.set("k", 1)
+    stop()
+    cache.set("l", 1)
+    opened.clear()
+    eventually(lambda: cache.get("k") is None)  # a copy that is live may serve for a while
+    opened.clear()
+    for _ in range(300):
+        assert everything(cache) == MISSED
+    assert other.get("k") is None
+    assert opened == []
+    go_on()
+    eventually(lambda: cache.get("k") == 1, 15)
+    eventually(lambda: other.get("k") == 1, 15)
+
+
+def test_with_miss_those_who_come_together_wait_together_once(server, settings, opened):
     settings.NATSKV = {"default": {"SERVERS": [server.url], "REQUEST_TIMEOUT": 0.5}}
     cache = NatsKVCache("cache", MISS)
     cache.set("k", 1)
     server.freeze()
     opened.clear()
-    for _ in range(1000):
-        assert cache.get("k") is None
-    assert len(opened) < 10
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(cache.get, ["k"] * 400)) == [None] * 400
+    assert 1 <= len(opened) <= 8
     server.thaw()
     eventually(lambda: cache.get("k") == 1, 15)
+
+
+def test_with_miss_nobody_but_the_probe_asks_a_server_that_stays_away(server, settings, opened):
+    settings.NATSKV = {"default": {"SERVERS": [server.url], "REQUEST_TIMEOUT": 0.1}}
+    cache = NatsKVCache("cache", MISS)
+    cache.set("k", 1)
+    server.freeze()
+    assert cache.get("k") is None
+    opened.clear()
+    probes: list[int] = []
+    wells = outages.Outages._is_well
+
+    def noting(of: Any, connection: Any) -> bool:
+        probes.append(1)
+        return wells(of, connection)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(outages.Outages, "_is_well", noting)
+        eventually(lambda: cache.get("k") is None and len(probes) > 3, 15)
+        assert [thread.name for thread in threading.enumerate()].count("natskv-cache-probe") == 1
+        assert opened == []
+    server.thaw()
+    eventually(lambda: cache.get("k") == 1, 15)
+    eventually(lambda: "natskv-cache-probe" not in [thread.name for thread in threading.enumerate()])
+
+
+def test_with_miss_a_bucket_that_takes_no_writes_does_not_take_the_others_with_it(server, settings, monkeypatch):
+    cache, other = NatsKVCache("cache", MISS), NatsKVCache("other", MISS)
+    cache.set("k", 1)
+    other.set("k", 1)
+
+    def refused(bucket: Any, key: str, *args: Any, **options: Any) -> int:
+        if bucket.name == "cache":
+            raise OperationTimedOut("no leader")
+        return put(bucket, key, *args, **options)
+
+    put = Bucket.put
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "put", refused)
+        cache.set("k", 2)
+        assert cache.get("k") is None
+        eventually(lambda: other.get("k") == 1)
+        assert cache.get("k") is None  # what was written lately could not be told from what is old
+    eventually(lambda: cache.get("k") == 1, 15)
+
+
+def test_with_miss_a_key_that_others_keep_changing_is_no_outage(server, monkeypatch):
+    cache = NatsKVCache("cache", MISS)
+    cache.set("k", 1)
+    monkeypatch.setattr(backoff, "TRIES", 0)
+    with pytest.raises(ValueError, match="not found"):
+        cache.incr("k")
+    assert cache.get("k") == 1
+
+
+def test_with_miss_settings_that_change_end_the_probe_of_what_they_were(server, settings):
+    settings.NATSKV = {"default": {"SERVERS": ["nats://127.0.0.1:1"], "CONNECT_TIMEOUT": 0.5}}
+    cache = NatsKVCache("cache", MISS)
+    assert cache.get("k", "default") == "default"
+    settings.NATSKV = {"default": {"SERVERS": [server.url]}}
+    cache.set("k", 1)
+    assert cache.get("k") == 1
+    eventually(lambda: "natskv-cache-probe" not in [thread.name for thread in threading.enumerate()])
 
 
 async def test_with_miss_awaited_too(server):

@@ -21,8 +21,8 @@ def clear(store: Store) -> Operation[None]:
     """
     prefix = store.prefix or None
     marker: int = yield from store.place.ask("put", keys.clear_marker(prefix), b"")
-    pattern = keys.all_of_prefix(prefix) if prefix else None
-    yield from store.place.ask("erase", pattern, before=marker)
+    patterns = [keys.all_of_prefix(prefix), keys.all_chunks(prefix)] if prefix else None
+    yield from store.place.ask("erase", patterns, before=marker)
     store.chunks.forget()
 
 

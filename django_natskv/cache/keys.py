@@ -17,7 +17,7 @@ No escape holds ``==``, so that what begins with it cannot be anyone's key:
 ``==probe``                                            what tells whether the bucket takes writes
 ``<prefix>.==clear``                                   the clear marker of a prefix
 ``<prefix>.==lock.<name>``                             a lock
-``<prefix>.==chunk.<id>.<number>.<version>.<key>``     a part of the value at ``<prefix>.<version>.<key>``
+``==chunk.<prefix>.<id>.<number>.<version>.<key>``     a part of the value at ``<prefix>.<version>.<key>``
 ``<prefix>.==made.<key>``                              a value, under a key that a ``KEY_FUNCTION`` made
 ``==sha256.<hex>`` for a key or the name of a lock     the SHA-256 of a long one
 ``==sha256-<hex>`` for a prefix or a version           the SHA-256 of a long one
@@ -46,9 +46,10 @@ _TOKEN_ESCAPED = re.compile(r"[^A-Za-z0-9_/-]")
 _KEY_ESCAPED = re.compile(r"[^A-Za-z0-9_/.-]|\A\.|\.\Z|\.(?=\.)|(?<=\.)\.")
 _LAST_KEPT_DOT = re.compile(r".*[^.](?=\.[^.])", re.DOTALL)
 _GLOB_SPECIAL = re.compile(r"[*?\[]")
-_CHUNK = re.compile(r"([^.]+)\.==chunk\.([^.]+)\.([0-9]+)\.(.+)")
+_CHUNK = re.compile(r"==chunk\.([^.]+)\.([^.]+)\.([0-9]+)\.(.+)")
 
 PROBE = "==probe"
+_CHUNKS = "==chunk"
 
 _EMPTY = "_"
 _HASHED_TOKEN = "==sha256-"  # noqa: S105 - a token of a key
@@ -166,10 +167,11 @@ def lock(prefix: str, name: str) -> str:
 def chunk(stored: str, identity: str, number: int) -> str:
     """Return the name of chunk ``number`` of the value at ``stored``.
 
-    ``identity`` tells one writing of the value from another: up to 64 letters and digits.
+    ``identity`` tells one writing of the value from another: up to 64 letters and digits. The name is not one under the
+    prefix: local caches copy what is, and hold no chunks.
     """
     prefix, _, rest = stored.partition(".")
-    return f"{prefix}.==chunk.{identity}.{number}.{rest}"
+    return f"{_CHUNKS}.{prefix}.{identity}.{number}.{rest}"
 
 
 def chunk_of(name: str) -> tuple[str, str, int] | None:
@@ -185,7 +187,7 @@ def chunk_of(name: str) -> tuple[str, str, int] | None:
 
 
 def all_of_prefix(prefix: str) -> str:
-    """Return the pattern of all that is kept under ``prefix``: values, chunks, locks and the clear marker."""
+    """Return the pattern of all that is kept under ``prefix`` but chunks: values, locks and the clear marker."""
     return f"{_token(prefix)}.>"
 
 
@@ -201,7 +203,7 @@ def all_made(prefix: str) -> str:
 
 def all_chunks(prefix: str, identity: str | None = None) -> str:
     """Return the pattern of the chunks under ``prefix``: of all values, or of the one writing named ``identity``."""
-    return f"{_token(prefix)}.==chunk.>" if identity is None else f"{_token(prefix)}.==chunk.{identity}.>"
+    return f"{_CHUNKS}.{_token(prefix)}.>" if identity is None else f"{_CHUNKS}.{_token(prefix)}.{identity}.>"
 
 
 def search(prefix: str, version: Any, glob: str) -> Search:

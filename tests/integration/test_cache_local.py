@@ -126,6 +126,15 @@ def test_large_values_are_read_too(cache, other):
     assert cache.get_many(["k"]) == {"k": value}
 
 
+def test_chunks_are_neither_held_nor_sent(cache, other):
+    other.set("k", os.urandom(2 * 2**20))
+    other.set("last", 1)
+    eventually(lambda: cache.get("last") == 1)
+    status = cache._store.near._copy.status()
+    assert status.bytes < 10_000
+    assert status.entries < 10
+
+
 def test_a_planted_value_is_a_miss(cache, other):
     other.set("k", [1])
     bucket = connections["default"].kv().open_bucket(cache._place.name, codec="bytes")

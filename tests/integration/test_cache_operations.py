@@ -33,7 +33,7 @@ def headers(stored: Any, key: str) -> dict[str, str]:
 
 
 def chunk_names(stored: Any) -> list[str]:
-    return [name for name in stored().keys("*.==chunk.>") if name]
+    return [name for name in stored().keys("==chunk.>") if name]
 
 
 # ---------------------------------------------------------------------- times
@@ -235,7 +235,7 @@ def test_a_value_whose_chunks_are_gone_is_a_miss_and_can_be_added_again(cache, s
 
 def test_chunks_without_a_head_are_swept(plain, stored):
     plain.set("k", os.urandom(LARGE))
-    orphans = [Change.put(f"_.==chunk.0123456789.{number}.1.lost", b"x" * 1000) for number in range(3)]
+    orphans = [Change.put(f"==chunk._.0123456789.{number}.1.lost", b"x" * 1000) for number in range(3)]
     stored().write_many(orphans)
     chunks = plain._store.chunks
     chunks.grace = 0.0
@@ -248,7 +248,7 @@ def test_chunks_without_a_head_are_swept(plain, stored):
 
 def test_chunks_that_are_new_are_left_for_their_head_to_come(plain, stored):
     plain.set("k", 1)
-    stored().put("_.==chunk.0123456789.0.1.coming", b"x")
+    stored().put("==chunk._.0123456789.0.1.coming", b"x")
     assert run(plain._store.chunks.sweep()) == 0
     assert len(chunk_names(stored)) == 1
 

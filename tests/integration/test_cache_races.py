@@ -23,7 +23,7 @@ def plain(natskv: Any, bucket_name: str) -> NatsKVCache:
 
 
 def chunks(bucket: Bucket) -> list[str]:
-    return bucket.keys("_.==chunk.>")
+    return bucket.keys("==chunk._.>")
 
 
 def race(*writers: Any) -> None:

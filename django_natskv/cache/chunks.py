@@ -5,20 +5,27 @@ Owns where the parts are, and that they go when nothing refers to them any more.
 The entry at the value's key is its head: it has no bytes, and a header ``Natskv-Chunks`` with the identity of this
 writing, the number of chunks and the size of the whole. The chunks are there before the head is, so whoever reads a
 head finds the value whole, or, when the head was overwritten meanwhile, not at all, and then looks again.
+
+Whoever writes or removes a head erases the chunks that nothing refers to any more. Where that could not be done (the
+writer was killed, nobody knows whether the head was written), a sweep finds them later, by what the heads say.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from django_natskv.cache import keys
-from django_natskv.cache.place import Place
+from django_natskv.cache.backoff import ContendedError
+from django_natskv.cache.place import AWAY, Place
 from django_natskv.cache.steps import Operation
 from django_natskv.exceptions import OperationalError, ValueTooLarge
 from django_natskv.kv import Change, Entry
+
+logger = logging.getLogger("django_natskv.cache")
 
 CHUNKS = "Natskv-Chunks"
 SIZE = 512 * 1024  # bytes of a chunk, and of the largest value that is written in one
@@ -27,8 +34,10 @@ _ROOM = 4096  # bytes of a message that are left for headers
 _AT_ONCE = 2 * 2**20  # bytes of chunks in one call, each of which has a deadline of its own
 _MARGIN_MS = 60_000  # that chunks outlive their head
 _REMEMBERED = 10_000  # heads
-SWEEP = 300.0  # seconds between two looks for chunks without a head, in a process that writes large values
-GRACE = 300.0  # seconds that chunks may be there before their head
+SWEEP = 300.0  # seconds between two looks for chunks without a head, in a process that writes
+# Seconds since its last chunk after which a head is not expected any more. A writer that was suspended for longer wrote
+# for nothing: its value is a miss.
+GRACE = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +73,7 @@ class Chunks:
         self._size = SIZE
         # Of the keys that this process knows as chunked: the revision at which they were, and the head.
         self._heads: dict[str, tuple[int, Head]] = {}
+        self._swept = False  # by this process
         self._sweep_at = time.monotonic() + SWEEP
         self.grace = GRACE
 
@@ -93,7 +103,8 @@ class Chunks:
                 "written. Raise max_bucket_size or store less."
             )
             raise ValueTooLarge(message, bucket=bucket, key=stored, size=len(data), limit=room)
-        yield from self.sweep_now_and_then()
+        if not self._swept:
+            yield from self._sweep_now()
         while True:
             size = self._size
             head = Head(secrets.token_hex(10), -(-len(data) // size), len(data))
@@ -103,8 +114,8 @@ class Chunks:
                 yield from self.erase(head)
                 if not self.shrink(error):
                     raise
-            except OperationalError:
-                yield from self.erase(head)
+            except BaseException as error:
+                yield from self.give_up(head, error)
                 raise
             else:
                 return head
@@ -140,8 +151,25 @@ class Chunks:
         return data if len(data) == head.size else None
 
     def erase(self, head: Head) -> Operation[None]:
-        """Remove the chunks of a head that is no more, or never was."""
-        yield from self._place.ask("erase", keys.all_chunks(self._prefix, head.identity))
+        """Remove the chunks of a head that is no more, or never was; leave them to a sweep where that fails.
+
+        What was to be written was written, or was not, before: that it did not work here is no news of the value's.
+        """
+        try:
+            yield from self._place.ask("erase", keys.all_chunks(self._prefix, head.identity))
+        except OperationalError as error:
+            logger.debug("Chunks in bucket %s were left to be swept: %s", self._place.name, error)
+            self._sweep_soon()
+
+    def give_up(self, head: Head, error: BaseException) -> Operation[None]:
+        """Take that ``head`` was not written because of ``error``, or that nobody knows whether it was.
+
+        Then its chunks have to stay: a head without chunks would be a value that is lost, and nobody was told.
+        """
+        if isinstance(error, ContendedError) or (isinstance(error, OperationalError) and not isinstance(error, AWAY)):
+            yield from self.erase(head)
+        else:
+            self._sweep_soon()
 
     def sweep(self) -> Operation[int]:
         """Remove chunks that no head refers to, because whoever wrote or removed the head could not; return how many.
@@ -149,32 +177,45 @@ class Chunks:
         Those written lately are left, as their heads may be on their way.
         """
         names: list[str] = yield from self._place.ask("keys", keys.all_chunks(self._prefix))
-        by_identity: dict[str, str] = {}
+        last: dict[str, tuple[int, str]] = {}  # by identity
         for name in names:
             chunk = keys.chunk_of(name)
             if chunk is not None:
-                by_identity[chunk[1]] = chunk[0]
-        heads = yield from self._place.ask("get_many", list(dict.fromkeys(by_identity.values())))
+                stored, identity, number = chunk
+                last[identity] = max(last.get(identity, (0, stored)), (number, stored))
+        heads = yield from self._place.ask("get_many", list(dict.fromkeys(stored for _, stored in last.values())))
         swept = 0
-        for identity, stored in by_identity.items():
+        for identity, (number, stored) in last.items():
             head = Head.of(heads[stored]) if stored in heads else None
             if head is None or head.identity != identity:
-                swept += yield from self._sweep_old(stored, identity)
+                swept += yield from self._sweep_old(keys.chunk(stored, identity, number), identity)
         return swept
 
-    def _sweep_old(self, stored: str, identity: str) -> Operation[int]:
-        first: Entry | None = yield from self._place.ask("get", keys.chunk(stored, identity, 0))
-        if first is not None and first.created.timestamp() > (yield from self._place.now()) - self.grace:
+    def _sweep_old(self, newest: str, identity: str) -> Operation[int]:
+        entry: Entry | None = yield from self._place.ask("get", newest)
+        if entry is not None and entry.created.timestamp() > (yield from self._place.now()) - self.grace:
+            self._sweep_soon()
             return 0
         erased: int = yield from self._place.ask("erase", keys.all_chunks(self._prefix, identity))
         return erased
 
     def sweep_now_and_then(self) -> Operation[None]:
         """Sweep, if that was not done for a while."""
-        now = time.monotonic()
-        if now >= self._sweep_at:
-            self._sweep_at = now + SWEEP
+        if time.monotonic() >= self._sweep_at:
+            yield from self._sweep_now()
+
+    def _sweep_now(self) -> Operation[None]:
+        self._swept = True
+        self._sweep_at = time.monotonic() + SWEEP
+        try:
             yield from self.sweep()
+        except AWAY:
+            raise
+        except OperationalError as error:  # a user who may not list keys may write values all the same
+            logger.debug("Chunks in bucket %s could not be swept: %s", self._place.name, error)
+
+    def _sweep_soon(self) -> None:
+        self._sweep_at = min(self._sweep_at, time.monotonic() + self.grace)
 
     def knows(self, stored: str) -> bool:
         """Tell whether this process knows of chunks of the value at ``stored``."""

@@ -15,15 +15,14 @@ from typing import Any
 
 from django_natskv.cache import keys
 from django_natskv.cache.backoff import ContendedError
-from django_natskv.cache.place import Place
+from django_natskv.cache.place import AWAY, Place
 from django_natskv.cache.quiet import Quiet
 from django_natskv.cache.steps import Operation, run
-from django_natskv.exceptions import AuthInvalid, ConnectFailed, NotConnected, OperationalError, OperationTimedOut
+from django_natskv.exceptions import OperationalError
 from django_natskv.kv import spread
 
 logger = logging.getLogger("django_natskv.cache")
 
-_OUTAGES = (AuthInvalid, ConnectFailed, NotConnected, OperationTimedOut)
 _FIRST, _LONGEST = 0.1, 2.0  # seconds between two probes
 _PROBE_TTL_MS = 1_000
 
@@ -66,7 +65,7 @@ class Outages:
         return connection is self._out or connection in _down
 
     def _failed(self, error: OperationalError) -> None:
-        if isinstance(error, _OUTAGES) and not isinstance(error, ContendedError):
+        if isinstance(error, AWAY) and not isinstance(error, ContendedError):
             self._begin(self._place.connection)
         if self._told.may_speak():
             text = "The cache in bucket %s does without the server for now, reads miss and writes are dropped: %s"
@@ -109,7 +108,7 @@ class Outages:
             _down.discard(connection)  # other buckets can be used, whatever is the matter with this one
             # Reads are answered by a server that has lost the others of its cluster, too. Writes are not (F20).
             run(self._place.ask("put", keys.PROBE, b"", ttl_ms=_PROBE_TTL_MS))
-        except _OUTAGES:
+        except AWAY:
             return False
         except OperationalError:  # an answer: a user who may only read, a bucket that is full or gone
             return True

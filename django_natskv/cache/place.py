@@ -21,9 +21,18 @@ from django_natskv.cache.options import Options, parse
 from django_natskv.cache.steps import Call, Operation
 from django_natskv.cache.values import Values
 from django_natskv.connections import Connection, connections
-from django_natskv.exceptions import BucketExists, BucketNotFound, OperationalError
+from django_natskv.exceptions import (
+    AuthInvalid,
+    BucketExists,
+    BucketNotFound,
+    ConnectFailed,
+    NotConnected,
+    OperationalError,
+    OperationTimedOut,
+)
 from django_natskv.kv import Bucket, Change
 
+AWAY = (AuthInvalid, ConnectFailed, NotConnected, OperationTimedOut)  # the server was not reached, or said nothing
 RELEARN = 60.0  # seconds after which the server is asked for its time again
 
 

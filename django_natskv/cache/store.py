@@ -25,7 +25,7 @@ from django_natskv.cache.place import Place
 from django_natskv.cache.quiet import Quiet
 from django_natskv.cache.steps import Aside, Operation
 from django_natskv.cache.values import UnreadableValueError
-from django_natskv.exceptions import OperationalError, ValueTooLarge, WrongRevision
+from django_natskv.exceptions import ValueTooLarge, WrongRevision
 from django_natskv.kv import Entry
 
 logger = logging.getLogger("django_natskv.cache")
@@ -207,6 +207,7 @@ class Store:
         Raises ``WrongRevision`` when something else is there.
         """
         yield from self.place.opened()
+        yield from self.chunks.sweep_now_and_then()
         if over is WHATEVER and self.place.goes_back:
             return (yield from self._write_knowingly(stored, data, headers, lifetime))
         ttl_ms, kept = yield from self.kept(lifetime, over)
@@ -223,8 +224,8 @@ class Store:
         head = yield from self.chunks.write(stored, data, ttl_ms)
         try:
             revision, seen = yield from self._write_head(stored, {**headers, CHUNKS: str(head)}, ttl_ms, over)
-        except OperationalError:
-            yield from self.chunks.erase(head)
+        except BaseException as error:
+            yield from self.chunks.give_up(head, error)
             raise
         yield from self.chunks.replaced(stored, revision, head, seen)
         return revision

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
+import time
 from typing import Any
 
 import pytest
 
 from django_natskv.cache import NatsKVCache, backoff
-from django_natskv.cache.chunks import Head
-from django_natskv.exceptions import OperationTimedOut
+from django_natskv.cache.chunks import CHUNKS, GRACE, Head
+from django_natskv.cache.steps import run
+from django_natskv.cache.store import Store
+from django_natskv.connections import connections
+from django_natskv.exceptions import OperationalError, OperationTimedOut, PermissionsViolation
 from django_natskv.kv import Bucket
 from tests.fix_cache import PROGRAM
+from tests.fix_waiting import eventually
 
 SIZE = 1_200_000  # bytes: three chunks
 SMALL = b"small"
@@ -117,6 +123,156 @@ def test_a_large_value_that_others_overwrite_all_the_time_is_given_up_and_leaves
     assert len(tries) == 3
     assert plain.get("k") == 2
     assert chunks(stored()) == []
+
+
+# ---------------------------------------------------------------------- what is left
+
+
+@pytest.fixture
+def proxied(nats_server, make_proxy, settings, bucket_name):
+    """A cache whose answers can be held back, and the proxy that does it."""
+    proxy = make_proxy(nats_server.url)
+    settings.NATSKV = {"default": {"SERVERS": [proxy.url], "REQUEST_TIMEOUT": 0.5}}
+    return NatsKVCache(bucket_name, {}), proxy
+
+
+@pytest.mark.parametrize("write", ["set", "add", "touch", "incr_version"])
+def test_a_large_value_whose_head_was_written_unheard_of_is_there_whole(proxied, monkeypatch, write):
+    cache, proxy = proxied
+    value = b"x" * SIZE
+    if write in ("touch", "incr_version"):
+        cache.set("k", value)
+    written = Store._write
+
+    def unheard(store: Store, stored: str, data: bytes, headers: Any, *rest: Any) -> Any:
+        if CHUNKS in headers:
+            proxy.pause("replies")
+        return written(store, stored, data, headers, *rest)
+
+    monkeypatch.setattr(Store, "_write", unheard)
+    args = () if write in ("touch", "incr_version") else (value,)
+    with pytest.raises(OperationTimedOut) as caught:
+        getattr(cache, write)("k", *args)
+    assert caught.value.may_have_been_applied
+    monkeypatch.undo()
+    proxy.heal()
+    eventually(lambda: reads(cache, "k", 2 if write == "incr_version" else 1, value), 15)
+
+
+def reads(cache: NatsKVCache, key: str, version: int, value: bytes) -> bool:
+    with contextlib.suppress(OperationalError):
+        return bool(cache.get(key, version=version) == value)
+    return False
+
+
+def test_a_large_value_that_is_overwritten_unheard_of_is_the_old_or_the_new_one(proxied, monkeypatch, nats_server):
+    cache, proxy = proxied
+    old, new = b"o" * SIZE, b"n" * SIZE
+    cache.set("k", old)
+    written = Store._write
+
+    def lost(store: Store, stored: str, data: bytes, headers: Any, *rest: Any) -> Any:
+        if CHUNKS in headers:
+            proxy.blackhole()
+        return written(store, stored, data, headers, *rest)
+
+    monkeypatch.setattr(Store, "_write", lost)
+    with pytest.raises(OperationTimedOut):
+        cache.set("k", new)
+    monkeypatch.undo()
+    assert NatsKVCache(f"{nats_server.url}/{cache._location}", {}).get("k") in (old, new)
+    proxy.heal()  # what TCP held back arrives now
+    eventually(lambda: reads(cache, "k", 1, new), 15)
+    cache._store.chunks.grace = 0.0
+    bucket = connections["default"].kv().open_bucket(cache._location, codec="bytes")
+    eventually(lambda: swept(cache) and len(chunks(bucket)) == 3)
+    assert cache.get("k") == new
+
+
+def swept(cache: NatsKVCache) -> bool:
+    run(cache._store.chunks.sweep())
+    return True
+
+
+def test_the_chunks_of_a_writer_that_was_killed_go_with_the_next_large_value(
+    plain, stored, natskv, bucket_name, program, monkeypatch
+):
+    code = (
+        PROGRAM
+        + """
+from django_natskv.cache.store import Store
+Store._write_head = lambda *args: os.kill(os.getpid(), 9)
+print(json.dumps(True), flush=True)
+cache.set("lost", b"x" * 1_200_000, None)
+"""
+    )
+    started = program(code, {"default": dict(natskv)}, TEST_BUCKET=bucket_name)
+    assert started.read()
+    started.process.wait(20)
+    assert len(chunks(stored())) == 3
+    plain.set("k", 1)
+    assert len(chunks(stored())) == 3  # its head might yet come
+    monkeypatch.setattr("django_natskv.cache.chunks.GRACE", 0.0)
+    other = NatsKVCache(bucket_name, {"OPTIONS": {"COMPRESS_MIN": 2048}})  # as another process would be
+    other.set("k", b"y" * SIZE)
+    assert [name.rpartition(".")[2] for name in chunks(stored())] == ["k"] * 3
+
+
+def test_the_chunks_of_a_writer_that_was_killed_go_though_nobody_writes_large_values(plain, stored):
+    plain.set("k", 1)
+    stored().put("==chunk._.0123456789.0.1.lost", b"x")
+    chunked = plain._store.chunks
+    chunked.grace, chunked._sweep_at = 0.0, 0.0  # the time between two sweeps is over
+    plain.set("k", 2)
+    assert chunks(stored()) == []
+
+
+def test_chunks_that_a_sweep_left_for_their_head_are_looked_at_again_when_that_is_late(plain, stored):
+    plain.set("k", 1)
+    stored().put("==chunk._.0123456789.0.1.coming", b"x")
+    chunked = plain._store.chunks
+    run(chunked.sweep())
+    assert chunked._sweep_at <= time.monotonic() + GRACE
+
+
+def test_a_writer_that_takes_long_is_not_swept_before_its_last_chunk_is_old(plain, stored, monkeypatch):
+    plain.set("k", 1)
+    bucket = stored()
+    bucket.put("==chunk._.0123456789.0.1.coming", b"x")
+    first = bucket.get("==chunk._.0123456789.0.1.coming").created.timestamp()
+    bucket.put("==chunk._.0123456789.1.1.coming", b"x")
+    last = bucket.get("==chunk._.0123456789.1.1.coming").created.timestamp()
+    chunked = plain._store.chunks
+    chunked.grace = (last - first) / 2
+    monkeypatch.setattr(plain._place.clock, "now", lambda: last)
+    run(chunked.sweep())
+    assert len(chunks(bucket)) == 2
+
+
+def test_a_value_that_was_written_is_written_though_the_chunks_before_it_cannot_be_erased(plain, stored, monkeypatch):
+    plain.set("k", b"x" * SIZE)
+
+    def refused(*_: Any, **__: Any) -> int:
+        raise PermissionsViolation("not allowed", subject="$JS.API.STREAM.PURGE")
+
+    monkeypatch.setattr(Bucket, "erase", refused)
+    plain.set("k", 1)
+    assert plain.get("k") == 1
+    plain.set("k", b"y" * SIZE)
+    assert plain.delete("k") is True
+    monkeypatch.undo()
+    plain._store.chunks.grace = 0.0
+    run(plain._store.chunks.sweep())
+    assert chunks(stored()) == []
+
+
+def test_a_user_who_may_not_list_keys_writes_values_all_the_same(plain, monkeypatch):
+    def refused(*_: Any, **__: Any) -> list[str]:
+        raise PermissionsViolation("not allowed", subject="$JS.API.STREAM.INFO")
+
+    monkeypatch.setattr(Bucket, "keys", refused)
+    plain.set("k", b"x" * SIZE)
+    assert plain.get("k") == b"x" * SIZE
 
 
 def test_a_large_value_is_not_added_over_one_that_is_there(plain, stored):

@@ -13,6 +13,7 @@ writer was killed, nobody knows whether the head was written), a sweep finds the
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ logger = logging.getLogger("django_natskv.cache")
 CHUNKS = "Natskv-Chunks"
 SIZE = 512 * 1024  # bytes of a chunk, and of the largest value that is written in one
 SMALLEST = 1024
+_HEAD = re.compile(r"([A-Za-z0-9]{1,64})\.([0-9]{1,15})\.([0-9]{1,15})").fullmatch
 _ROOM = 4096  # bytes of a message that are left for headers
 _AT_ONCE = 2 * 2**20  # bytes of chunks in one call, each of which has a deadline of its own
 _MARGIN_MS = 60_000  # that chunks outlive their head
@@ -57,11 +59,10 @@ class Head:
         said = entry.headers.get(CHUNKS) if entry.headers else None
         if said is None:
             return None
-        identity, _, rest = said.partition(".")
-        count, _, size = rest.partition(".")
-        if not (identity.isalnum() and count.isdecimal() and size.isdecimal()):
+        found = _HEAD(said)
+        if found is None:
             return cls("none", 0, -1)  # not ours: never whole
-        return cls(identity, int(count), int(size))
+        return cls(found[1], int(found[2]), int(found[3]))
 
 
 class Chunks:
@@ -149,6 +150,11 @@ class Chunks:
         self._remember(stored, revision, head)
         data = b"".join(parts)
         return data if len(data) == head.size else None
+
+    def are_there(self, head: Head) -> Operation[bool]:
+        """Tell whether all chunks of a head are there, without reading them."""
+        names: list[str] = yield from self._place.ask("keys", keys.all_chunks(self._prefix, head.identity))
+        return head.count == len(names) and head.size >= 0
 
     def erase(self, head: Head) -> Operation[None]:
         """Remove the chunks of a head that is no more, or never was; leave them to a sweep where that fails.

@@ -38,7 +38,7 @@ class CacheEntry:
 def ttl(store: Store, stored: str) -> Operation[float | None]:
     """Return the seconds that are left, None for no end, 0.0 when there is nothing."""
     found = yield from store.find(stored)
-    if found is None:
+    if found is None or not (yield from store.is_there(stored, found)):
         return 0.0
     if found.expires is None:
         return None

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from django_natskv.exceptions import InvalidTTL
 from django_natskv.kv import Entry
 
 TTL = "Natskv-TTL"
@@ -25,6 +26,7 @@ KEPT = "Natskv-Kept"
 LONGEST = 100 * 366 * 86_400.0  # seconds; what is to live longer never expires
 
 EVER = "ever"
+_LAST = 250_000_000_000.0  # seconds since 1970: within the year 9,892, and a date has no more than 9,999
 _MARGIN = 1.0  # seconds that the server is told more, where the time left had to be estimated
 
 
@@ -64,10 +66,16 @@ class Lifetime:
 
 
 def seconds_of(timeout: Any) -> float | None:
-    """Return a timeout in seconds as Django takes it: None for never; 0 and less for "at once"."""
+    """Return a timeout in seconds as Django takes it: None for never; 0 and less for "at once". NaN: ``InvalidTTL``."""
     if timeout is None:
         return None
-    seconds = float(timeout)
+    try:
+        seconds = float(timeout)
+    except OverflowError:  # an integer that no float holds
+        return None if timeout > 0 else 0.0
+    if math.isnan(seconds):
+        message = "A timeout is a number of seconds, or None for never. This one is NaN, not a number."
+        raise InvalidTTL(message)
     return None if seconds > LONGEST else seconds
 
 
@@ -81,12 +89,14 @@ def expiry(entry: Entry) -> float | None:
         return None
     try:
         if EXPIRES in headers:
-            return float(headers[EXPIRES])
-        if TTL in headers:
-            return entry.created.timestamp() + float(headers[TTL])
+            expires = float(headers[EXPIRES])
+        elif TTL in headers:
+            expires = entry.created.timestamp() + float(headers[TTL])
+        else:
+            return None
     except ValueError:
         return 0.0
-    return None
+    return expires if -_LAST < expires < _LAST else 0.0  # NaN is neither
 
 
 def kept_until(entry: Entry) -> float:
@@ -99,4 +109,4 @@ def kept_until(entry: Entry) -> float:
     except ValueError:
         return math.inf
     expires = expiry(entry)
-    return math.inf if expires is None else max(kept, expires + 2 * _MARGIN)
+    return math.inf if expires is None or not kept < _LAST else max(kept, expires + 2 * _MARGIN)

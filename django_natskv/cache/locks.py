@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from django_natskv.cache import keys
-from django_natskv.cache.lifetime import Lifetime, expiry
+from django_natskv.cache.lifetime import LONGEST, Lifetime, expiry
 from django_natskv.cache.place import Place
 from django_natskv.cache.steps import Call, Operation, Pause, Rest, arun, run
 from django_natskv.exceptions import OperationalError, UsageError, WrongRevision
@@ -48,8 +48,10 @@ class Lock:
     """
 
     def __init__(self, place: Place, prefix: str, name: str, timeout: float) -> None:
-        if not timeout > 0:
-            message = f"The lease of a lock is a number of seconds above 0, not {timeout!r}."
+        if not 0 < timeout <= LONGEST:
+            message = (
+                f"The lease of a lock is a number of seconds above 0, and of no more than a century, not {timeout!r}."
+            )
             raise UsageError(message)
         self.name = name
         self.timeout = timeout

@@ -147,6 +147,13 @@ class Store:
         data = (yield from self.data(stored, entry)) if CHUNKS in entry.headers else entry.value
         return MISSING if data is None else self.read(stored, data, entry)
 
+    def is_there(self, stored: str, found: Found) -> Operation[bool]:
+        """Tell whether what was found can be read; of a large value, whether all of its chunks are there."""
+        head = Head.of(found.entry)
+        if head is None:
+            return self.read(stored, found.entry.value, found.entry) is not MISSING
+        return (yield from self.chunks.are_there(head))
+
     def read(self, stored: str, data: bytes, entry: Entry) -> Any:
         """Return the value of ``data``, or ``MISSING`` when it cannot be read."""
         try:

@@ -66,7 +66,7 @@ def touch(store: Store, stored: str, seconds: float | None) -> Operation[bool]:
     for pause in backoff.pauses():
         found = yield from store.find(stored)
         data = None if found is None else (yield from store.data(stored, found.entry))
-        if found is None or data is None:
+        if found is None or data is None or store.read(stored, data, found.entry) is MISSING:
             return False
         headers = {**kept(found), **lifetime.headers()}
         try:
@@ -85,17 +85,18 @@ def kept(found: Found) -> dict[str, str]:
 
 
 def delete(store: Store, stored: str) -> Operation[bool]:
-    """Remove what is there; tell whether something was."""
+    """Remove what is there; tell whether something was. What cannot be read was not, and is removed too."""
     for pause in backoff.pauses():
         found = yield from store.find(stored)
         if found is None:
             return False
+        there = yield from store.is_there(stored, found)
         try:
             yield from store.remove(stored, found)
         except WrongRevision:
             yield pause
         else:
-            return True
+            return there
     raise backoff.contended("deleting", stored, store.place.name)
 
 

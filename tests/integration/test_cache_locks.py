@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from typing import Any
 
@@ -135,6 +136,9 @@ def test_a_lock_is_not_shared_with_another_prefix(plain, bucket_name):
 def test_mistakes_are_told(plain):
     with pytest.raises(UsageError, match="above 0"):
         plain.lock("l", timeout=0)
+    for endless in (math.inf, math.nan, 1e11):
+        with pytest.raises(UsageError, match="above 0"):
+            plain.lock("l", timeout=endless)
     held = plain.lock("l")
     with pytest.raises(UsageError, match="not held"):
         held.release()

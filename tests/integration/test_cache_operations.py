@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 import pickle
 import threading
 import time
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -16,6 +18,7 @@ from django.utils.functional import SimpleLazyObject
 from django_natskv.cache import NatsKVCache
 from django_natskv.cache.steps import run
 from django_natskv.connections import connections
+from django_natskv.exceptions import InvalidTTL
 from django_natskv.kv import Bucket, Change
 from tests.fix_cache import PROGRAM
 from tests.fix_waiting import eventually
@@ -163,6 +166,33 @@ def test_one_of_many_adds_and_one_of_many_deletes_wins(plain):
     assert sorted(added) == sorted(deleted) == [False] * 7 + [True]
 
 
+@pytest.mark.parametrize("nan", [math.nan, "nan", Decimal("NaN")], ids=repr)
+def test_a_timeout_that_is_not_a_number_is_refused(cache, nan):
+    for write in (cache.set, cache.add, cache.get_or_set):
+        with pytest.raises(InvalidTTL, match="NaN"):
+            write("k", 1, nan)
+    for write in (cache.touch, cache.expire):
+        with pytest.raises(ValueError, match="NaN"):
+            write("k", nan)
+    with pytest.raises(ValueError, match="NaN"):
+        cache.set_many({"k": 1}, nan)
+    assert cache.get("k") is None
+
+
+@pytest.mark.parametrize(
+    "long", [math.inf, 10**400, 1e300, 10**11], ids=["infinite", "no float", "1e300", "3,000 years"]
+)
+def test_a_timeout_that_is_absurdly_long_is_never(cache, long):
+    cache.set("k", 1, long)
+    assert cache.ttl("k") is None
+    cache.set("k", 1, 100)
+    assert cache.touch("k", long)
+    assert cache.ttl("k") is None
+    for past in (-math.inf, -(10**400)):
+        cache.set("k", 1, past)
+        assert cache.get("k") is None
+
+
 # ---------------------------------------------------------------------- large values
 
 
@@ -229,6 +259,11 @@ def test_a_value_whose_chunks_are_gone_is_a_miss_and_can_be_added_again(cache, s
     bucket.purge(chunk_names(stored)[0])
     assert cache.get("k", "default") == "default"
     assert cache.get_many(["k"]) == {}
+    assert cache.ttl("k") == 0.0
+    assert not cache.touch("k")
+    assert not cache.delete("k")
+    cache.set("k", os.urandom(LARGE))
+    bucket.purge(chunk_names(stored)[0])
     assert cache.add("k", "new")
     assert cache.get("k") == "new"
 
@@ -320,6 +355,13 @@ def test_a_pickle_that_was_planted_does_not_run(cache, stored, caplog):
             assert not cache.has_key("k")
         stored().put("_.1.k", bomb)
         assert cache.get("k", "default") == "default"
+        assert cache.ttl("k") == 0.0
+        for operation in (cache.touch, cache.persist, cache.get_entry, cache.delete):
+            assert not operation("k")
+        assert stored().get("_.1.k") is None  # delete removed it
+        stored().put("_.1.k", bomb)
+        assert not cache.touch("k", -1)
+        stored().put("_.1.k", bomb)
     assert not Boom.ran
     assert cache.plain.unreadable >= 6
     assert len([record for record in caplog.records if record.name == "django_natskv.cache"]) == 1
@@ -341,6 +383,15 @@ def test_a_value_moved_to_another_key_does_not_verify(cache, stored):
         {"Natskv-TTL": "soon"},
         {"Natskv-Expires": "never"},
         {"Natskv-TTL": "nan"},
+        {"Natskv-TTL": "1e300"},
+        {"Natskv-Expires": "inf"},
+        {"Natskv-Expires": "-1e300"},
+        {"Natskv-Expires": "9e12"},
+        {"Natskv-TTL": "60", "Natskv-Kept": "nan"},
+        {"Natskv-TTL": "60", "Natskv-Kept": "1e300"},
+        {"Natskv-TTL": "60", "Natskv-Kept": "whatever"},
+        {"Natskv-Chunks": "a." + "1" * 5_000 + ".1"},
+        {"Natskv-Chunks": "a" * 1_500 + ".1.1"},
         {"Natskv-Chunks": "x"},
         {"Natskv-Chunks": "a.99999999999999.1"},
         {"Natskv-Chunks": "a.1.1"},
@@ -348,15 +399,34 @@ def test_a_value_moved_to_another_key_does_not_verify(cache, stored):
         {"Natskv-Format": "pickle+rot13"},
         {"Natskv-Key": "==="},
     ],
-    ids=str,
+    ids=lambda rubbish: str(rubbish)[:40],
 )
-def test_rubbish_from_others_is_a_miss_or_what_it_says(cache, stored, rubbish):
+@pytest.mark.parametrize("storage", ["memory", "file"])
+def test_rubbish_from_others_is_a_miss_or_what_it_says(make_cache, stored, rubbish, storage):
+    cache = make_cache(BUCKET={"storage": storage})
     cache.set("warm", 1)
-    stored().put("_.1.k", b"5", headers=rubbish)
-    assert cache.get("k") in (None, 5)
-    assert cache.get_many(["k"]) in ({}, {"k": 5})
+
+    def plant() -> None:
+        stored().put("_.1.k", b"5", headers=rubbish)
+
+    plant()
+    value = cache.get("k")
+    assert value in (None, 5)
+    found = value == 5
+    assert cache.get_many(["k"]) == ({"k": 5} if found else {})
+    assert cache.has_key("k") is found
+    assert (cache.get_entry("k") is not None) is found
+    assert (cache.ttl("k") != 0.0) is found
     cache.keys()
-    cache.set("k", 6)
+    assert cache.touch("k", 100) is found
+    plant()
+    assert cache.delete("k") is found
+    plant()
+    assert cache.set_many({"k": 7}, 10) == []
+    plant()
+    assert cache.add("k", 6) is not found
+    plant()
+    cache.set("k", 6, 1)
     assert cache.get("k") == 6
 
 

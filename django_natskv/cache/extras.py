@@ -5,7 +5,7 @@ Owns reading times and entries, compare-and-set, and finding keys by a pattern. 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -103,12 +103,17 @@ def _kept_key(escaped: str | None) -> str | None:
         return None
 
 
+def portions(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Return the stored keys ``names`` in portions that are looked at in one go."""
+    return (names[start : start + AT_ONCE] for start in range(0, len(names), AT_ONCE))
+
+
 def listing(store: Store, found: keys.Search) -> Operation[list[str]]:
     """Return the keys that ``found`` matches."""
     names = yield from search(store, found)
     listed: list[str] = []
-    for start in range(0, len(names), AT_ONCE):
-        listed.extend((yield from told(store, found, names[start : start + AT_ONCE])).values())
+    for some in portions(names):
+        listed.extend((yield from told(store, found, some)).values())
     return listed
 
 
@@ -116,7 +121,7 @@ def delete_matching(store: Store, found: keys.Search) -> Operation[int]:
     """Remove the keys that ``found`` matches; return how many there were."""
     names = yield from search(store, found)
     removed = 0
-    for start in range(0, len(names), AT_ONCE):
-        matching = yield from told(store, found, names[start : start + AT_ONCE])
+    for some in portions(names):
+        matching = yield from told(store, found, some)
         removed += yield from writes.delete_many(store, matching)
     return removed

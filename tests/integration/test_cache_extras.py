@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
+
+from django_natskv.cache import extras
+from django_natskv.cache.store import Store
 
 WILD = [
     "a b",
@@ -72,6 +76,36 @@ def test_keys_can_be_iterated_on_both_faces(cache):
         return [key async for key in plain.aiter_keys("*")]
 
     assert sorted(plain.iter_keys()) == sorted(asyncio.run(awaited())) == ["a", "b"]
+
+
+def test_keys_that_are_iterated_over_are_read_as_the_iteration_comes_to_them(cache, monkeypatch):
+    monkeypatch.setattr(extras, "AT_ONCE", 2)
+    wanted = [f"{number}" * 230 for number in range(7)]  # too long for a name: they are kept beside the value
+    cache.set_many(dict.fromkeys(wanted, 1))
+    read: list[int] = []
+    find_many = Store.find_many
+
+    def noting(store: Store, stored: Any) -> Any:
+        read.append(len(list(stored)))
+        return find_many(store, stored)
+
+    monkeypatch.setattr(Store, "find_many", noting)
+    plain = cache.plain
+
+    async def begin() -> tuple[str, list[int], list[str]]:
+        found = plain.aiter_keys()
+        return await anext(found), list(read), [key async for key in found]
+
+    found = plain.iter_keys()
+    assert read == []
+    first = next(found)
+    assert read == [2]
+    assert sorted([first, *found]) == wanted
+    assert read == [2, 2, 2, 1]
+    read.clear()
+    first, before, rest = asyncio.run(begin())
+    assert before == [2]
+    assert sorted([first, *rest]) == wanted
 
 
 def test_delete_pattern_removes_what_matches_and_tells_how_many(cache):

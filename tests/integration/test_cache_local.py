@@ -10,7 +10,8 @@ import pytest
 
 from django_natskv.cache import NatsKVCache
 from django_natskv.connections import connections
-from django_natskv.kv import Bucket
+from django_natskv.kv._nats.client import Client
+from django_natskv.kv._nats.exchange import Exchange
 from tests.fix_waiting import eventually
 
 
@@ -40,26 +41,38 @@ def other(natskv: Any, bucket_name: str) -> NatsKVCache:
 
 
 @pytest.fixture
-def gets(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Note the keys that are read from the bucket."""
-    read: list[str] = []
-    get = Bucket.get
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note what is asked on the connection that requests go by, whoever asks: watches have another one."""
+    subjects: list[str] = []
+    submit = Client.submit
 
-    def noting(bucket: Bucket, key: str, **options: Any) -> Any:
-        read.append(key)
-        return get(bucket, key, **options)
+    def noting(client: Client, exchange: Exchange) -> None:
+        if client is connections["default"]._requests:
+            subjects.append(exchange.subject)
+        submit(client, exchange)
 
-    monkeypatch.setattr(Bucket, "get", noting)
-    return read
+    monkeypatch.setattr(Client, "submit", noting)
+    return subjects
 
 
-def test_what_is_held_is_not_read_again(cache, other, gets):
-    other.set("k", [1])
-    eventually(lambda: cache.get("k") == [1])
-    gets.clear()
-    assert [cache.get("k") for _ in range(20)] == [[1]] * 20
-    assert asyncio.run(cache.aget("k")) == [1]
-    assert gets == []
+@pytest.mark.parametrize("value", [[1], "text", 5])
+def test_what_is_held_is_not_read_again(cache, other, asked, value):
+    other.set_many({"k": value, "l": value})
+    eventually(lambda: cache.get("k") == cache.get("l") == value)
+    cache.get("absent")
+    asked.clear()
+    for _ in range(20):
+        assert cache.get("k") == value
+        assert asyncio.run(cache.aget("k")) == value
+        assert cache.get_many(["k", "l"]) == {"k": value, "l": value}
+        assert "k" in cache
+        assert cache.get("absent") is None
+        assert cache.get_or_set("k", 9) == value
+    assert asked == []
+    other.set("k", "changed")
+    eventually(lambda: cache.get("k") == "changed")
+    read = [subject for subject in asked if ".GET." in subject]
+    assert bool(read) == (not cache._store.near.holds_all)
 
 
 def test_each_get_is_a_copy_of_the_readers_own(cache):

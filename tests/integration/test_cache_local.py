@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from django_natskv.cache import NatsKVCache
+from django_natskv.cache.near import UNKNOWN
 from django_natskv.connections import connections
 from django_natskv.kv._nats.client import Client
 from django_natskv.kv._nats.exchange import Exchange
@@ -60,6 +61,8 @@ def test_what_is_held_is_not_read_again(cache, other, asked, value):
     other.set_many({"k": value, "l": value})
     eventually(lambda: cache.get("k") == cache.get("l") == value)
     cache.get("absent")
+    # `other` is of this process: until its writes have come by, several keys at once are asked for.
+    eventually(lambda: cache._store.near.look_up("shop.1.l") is not UNKNOWN)
     asked.clear()
     for _ in range(20):
         assert cache.get("k") == value

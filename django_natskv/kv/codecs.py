@@ -93,7 +93,8 @@ class MsgpackCodec:
 
     def decode(self, data: bytes) -> Any:
         """Return what ``data`` holds; ``ValueError`` if it is not MessagePack."""
-        return self._msgpack.unpackb(data, timestamp=3)
+        # What may be written has to be read again: keys of a map that are not text, too.
+        return self._msgpack.unpackb(data, timestamp=3, strict_map_key=False)
 
 
 _factories: dict[str, Callable[[], Codec]] = {

@@ -56,7 +56,7 @@ VALUES: dict[str, list[Any]] = {
     "json": [None, True, 0, -1, 2**70, 1.5, "", "Zoë \U0001f600", [], {}, {"a": [1, {"b": None}]}],
     "bytes": [b"", b"\x00\xff", b"x" * 100_000],
     "text": ["", "Zoë \U0001f600", "a\r\nb\x00"],
-    "msgpack": [None, True, 0, 2**63, 1.5, "Zoë", b"\x00\xff", [1, [2]], {"a": None}, {"n": 2**64 - 1}],
+    "msgpack": [None, True, 0, 2**63, 1.5, "Zoë", b"\x00\xff", [1, [2]], {"a": None}, {"n": 2**64 - 1}, {1: 2}],
 }
 
 

@@ -17,7 +17,7 @@ from typing import Self
 
 from django_natskv.cache import keys
 from django_natskv.cache.lifetime import LONGEST, Lifetime, expiry
-from django_natskv.cache.place import Place
+from django_natskv.cache.place import AWAY, Place
 from django_natskv.cache.steps import Call, Operation, Pause, Rest, arun, run
 from django_natskv.exceptions import OperationalError, UsageError, WrongRevision
 from django_natskv.kv import Entry, spread
@@ -42,7 +42,8 @@ class Lock:
     ``acquire()`` and ``release()``. While it is held its lease is renewed; a holder that dies loses it when the lease
     has run out. A holder that was suspended for longer than the lease lost it too, and ``with`` raises
     ``LockLostError`` at its end. Nothing else can tell such a holder in time, so what a lock protects should compare
-    ``token``, which only grows from holder to holder, and refuse a lower one than it has seen.
+    ``token``, which only grows from holder to holder, and refuse a lower one than it has seen. It grows as long as the
+    bucket lives: one in memory is gone when its server restarts, and so are its locks, and tokens begin anew.
 
     One object is one holder: neither reentrant nor to be shared between threads.
     """
@@ -169,24 +170,34 @@ class Lock:
         renewal, self._renewal = self._renewal, None
         if renewal is not None:
             yield Call(renewal, "end")
-        self.token = None
-        # The tombstone outlives the lease, so that a server that crashes does not bring that back (F1).
-        outlives = Lifetime(self.timeout).ttl_ms(0.0)
+        lost, self.token = self.lost, None
         try:
-            for _ in range(_RENEWALS):
-                try:
-                    yield from self._place.ask("delete", self._stored, revision=self._revision, marker_ttl_ms=outlives)
-                except WrongRevision:
-                    # A renewal of ours whose answer was lost may have moved it on.
-                    entry = yield from self._place.ask("get", self._stored)
-                    if entry is None or entry.value != self._owner:
-                        break
-                    self._revision = entry.revision
-                else:
-                    return  # nobody has had it since
+            given_back = yield from self._give_back()
+        except AWAY as error:
+            if lost:  # that is known here already
+                raise self._was_lost() from error
+            raise
         finally:
             self._revision = 0
-        raise self._was_lost()
+        if not given_back:
+            raise self._was_lost()
+
+    def _give_back(self) -> Operation[bool]:
+        """Delete the lease; tell whether it was ours to the end."""
+        # The tombstone outlives the lease, so that a server that crashes does not bring that back (F1).
+        outlives = Lifetime(self.timeout).ttl_ms(0.0)
+        for _ in range(_RENEWALS):
+            try:
+                yield from self._place.ask("delete", self._stored, revision=self._revision, marker_ttl_ms=outlives)
+            except WrongRevision:
+                # A renewal of ours whose answer was lost may have moved it on.
+                entry = yield from self._place.ask("get", self._stored)
+                if entry is None or entry.value != self._owner:
+                    break
+                self._revision = entry.revision
+            else:
+                return True  # nobody has had it since
+        return False
 
     def _renew(self) -> Operation[bool]:
         """Renew the lease; tell whether it is still ours."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import threading
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from django_natskv.cache import LockLostError, NatsKVCache
-from django_natskv.exceptions import UsageError
+from django_natskv.exceptions import NotConnected, OperationalError, UsageError
 from tests.fix_cache import PROGRAM
 from tests.fix_waiting import aeventually, eventually
 
@@ -112,6 +113,35 @@ def test_a_lock_that_was_taken_away_is_told(plain):
     assert not held.held
     with pytest.raises(LockLostError, match="'l'"):
         held.release()
+
+
+def test_a_lock_that_ran_out_while_the_server_was_away_is_lost(make_server: Any, settings: Any):
+    server = make_server()
+    settings.NATSKV = {"default": {"SERVERS": [server.url]}}
+    cache = NatsKVCache("cache", {"OPTIONS": {"BUCKET": {"storage": "file"}}})
+    held, soon = cache.lock("l", timeout=1.0), cache.lock("soon", timeout=60)
+    held.acquire()
+    soon.acquire()
+    token = held.token
+    server.kill()
+    eventually(lambda: held.lost, 10)
+    with pytest.raises(NotConnected):  # who knows: its lease has not run out
+        soon.release()
+    with pytest.raises(LockLostError, match="'l'"):
+        held.release()
+    server.start()
+    after = cache.lock("l")
+
+    def acquired() -> bool:
+        with contextlib.suppress(OperationalError):
+            return after.acquire(timeout=1)
+        return False
+
+    eventually(acquired, 20)
+    assert token is not None
+    assert after.token is not None
+    assert after.token > token
+    after.release()
 
 
 def test_with_tells_of_a_lost_lock_unless_there_is_worse_to_tell(plain):

@@ -394,6 +394,7 @@ def test_a_value_moved_to_another_key_does_not_verify(cache, stored):
         {"Natskv-Chunks": "a" * 1_500 + ".1.1"},
         {"Natskv-Chunks": "x"},
         {"Natskv-Chunks": "a.99999999999999.1"},
+        {"Natskv-Chunks": "a.0.0"},
         {"Natskv-Chunks": "a.1.1"},
         {"Natskv-Chunks": "../.1.1"},
         {"Natskv-Format": "pickle+rot13"},

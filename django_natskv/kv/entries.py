@@ -98,6 +98,9 @@ class BucketConfig:
     ``replicas``: 1 to 5. ``placement``: ``{"cluster": str, "tags": [str]}``. ``republish``:
     ``{"source": pattern, "destination": pattern, "headers_only": bool}``. ``mirror``: a bucket's name, or
     ``{"bucket": name, "domain": str}``; ``sources``: a list of the same.
+
+    In an update, a description is taken back by "", a TTL by 0, a limit by -1, ``metadata``, ``placement`` and
+    ``republish`` by an empty mapping and ``sources`` by an empty list. A mirror stays one, and the storage as it is.
     """
 
     bucket: str
@@ -334,12 +337,30 @@ _INNER: dict[str, Any] = {
     "domain": _text,
 }
 _origin_mapping = _closed(("bucket",), ("domain",))
+_republish_mapping = _closed(("destination",), ("source", "headers_only"))
 
 
 def _origin(key: str, value: object) -> Mapping[str, Any]:
     if isinstance(value, str):
         return {"bucket": check_name(value)}
     return _origin_mapping(key, value)  # type: ignore[no-any-return]
+
+
+def _republish(key: str, value: object) -> Mapping[str, Any]:
+    if value == {}:
+        return {}  # none at all
+    return _republish_mapping(key, value)  # type: ignore[no-any-return]
+
+
+def _mirror(key: str, value: object) -> Mapping[str, Any]:
+    if value == {}:
+        # From 2.12 the server would, and the entries would be left at their origin's name, which nobody reads here.
+        message = (
+            "A mirror stays one: its entries have the name of their origin. For a bucket of its own that has the same "
+            "entries, create one with sources."
+        )
+        raise MissingRequiredKey(message, key=f"{key}.bucket")
+    return _origin(key, value)
 
 
 def _origins(key: str, value: object) -> tuple[Mapping[str, Any], ...]:
@@ -362,7 +383,7 @@ _RULES: dict[str, Any] = {
     "limit_marker_ttl_ms": _marker_ttl,
     "metadata": _metadata,
     "placement": _closed((), ("cluster", "tags")),
-    "republish": _closed(("destination",), ("source", "headers_only")),
-    "mirror": _origin,
+    "republish": _republish,
+    "mirror": _mirror,
     "sources": _origins,
 }

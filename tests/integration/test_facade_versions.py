@@ -9,7 +9,14 @@ import pytest
 from nats.js.api import KeyValueConfig
 from nats.js.errors import KeyWrongLastSequenceError
 
-from django_natskv.exceptions import BucketExists, BucketNotFound, ConnectFailed, JetStreamApiError, WrongRevision
+from django_natskv.exceptions import (
+    BucketExists,
+    BucketNotFound,
+    ConnectFailed,
+    JetStreamApiError,
+    MissingRequiredKey,
+    WrongRevision,
+)
 from tests.fix_facade import fill
 from tests.fix_servers import REFUSED_VERSION
 from tests.fix_waiting import eventually
@@ -91,6 +98,47 @@ def test_expiry_on_every_server(on_any, bucket_name):
 
 
 @pytest.mark.versions
+def test_what_was_given_is_taken_back_on_every_server(any_server, connect_kv, bucket_name):
+    context = connect_kv(any_server).kv()
+    origin = context.create_bucket({"bucket": "origin"})
+    bare = {
+        "description": "",
+        "ttl_ms": 0,
+        "limit_marker_ttl_ms": 0,
+        "max_value_size": -1,
+        "max_bucket_size": -1,
+        "compression": False,
+        "metadata": {},
+        "placement": {},
+        "republish": {},
+        "sources": [],
+    }
+    context.create_bucket({"bucket": bucket_name})
+    before = context.bucket_status(bucket_name)
+    given = {
+        "description": "x",
+        "ttl_ms": 60_000,
+        "limit_marker_ttl_ms": 5_000,
+        "max_value_size": 1_000,
+        "max_bucket_size": 100_000,
+        "compression": True,
+        "metadata": {"a": "b"},
+        "placement": {"tags": ["ssd"]},
+        "republish": {"destination": "copies.>"},
+        "sources": ["origin"],
+    }
+    assert given.keys() == bare.keys()
+    context.update_bucket({"bucket": bucket_name, **given})
+    assert context.bucket_status(bucket_name).republish["destination"] == "copies.>"
+    assert context.update_bucket({"bucket": bucket_name, **bare}) == before
+    # A mirror cannot be turned into anything else: what the server would make of it has no keys of its own.
+    context.create_bucket({"bucket": f"{bucket_name}-copy", "mirror": origin.name})
+    with pytest.raises(MissingRequiredKey, match="A mirror stays one"):
+        context.update_bucket({"bucket": f"{bucket_name}-copy", "mirror": {}})
+    with pytest.raises(JetStreamApiError, match="mirror configuration can not be updated"):
+        context.update_bucket({"bucket": f"{bucket_name}-copy", "mirror": bucket_name})
+
+
 def test_an_older_server_is_refused_and_told_by_its_version(make_server, connect_kv, face):
     server = make_server(version=REFUSED_VERSION)
     with pytest.raises(ConnectFailed) as caught:

@@ -193,6 +193,17 @@ def _republish(republish: Mapping[str, Any] | None, bucket: str) -> Mapping[str,
     }
 
 
+def _to_republish(republish: Mapping[str, Any], bucket: str) -> dict[str, Any] | None:
+    # An empty one is no way to say "none": the server would publish everything again at its own subject.
+    if not republish:
+        return None
+    return {
+        "src": f"$KV.{bucket}.{republish.get('source', '>')}",
+        "dest": republish["destination"],
+        "headers_only": republish.get("headers_only", False),
+    }
+
+
 def _origin(origin: Mapping[str, Any]) -> Mapping[str, Any]:
     found = {"bucket": str(origin["name"]).removeprefix(STREAM_PREFIX)}
     api = (origin.get("external") or {}).get("api", "")
@@ -223,14 +234,7 @@ _OPTIONS: dict[str, tuple[str, Any]] = {
     "limit_marker_ttl_ms": ("subject_delete_marker_ttl", lambda value, _: value * _MS),
     "metadata": ("metadata", lambda value, _: dict(value)),
     "placement": ("placement", lambda value, _: {**value, "tags": list(value.get("tags", ()))}),
-    "republish": (
-        "republish",
-        lambda value, bucket: {
-            "src": f"$KV.{bucket}.{value.get('source', '>')}",
-            "dest": value["destination"],
-            "headers_only": value.get("headers_only", False),
-        },
-    ),
+    "republish": ("republish", _to_republish),
     "mirror": ("mirror", lambda value, bucket: _to_origin(value, bucket, rename=False)),
     "sources": ("sources", lambda value, bucket: [_to_origin(origin, bucket, rename=True) for origin in value]),
 }

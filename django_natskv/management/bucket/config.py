@@ -146,9 +146,15 @@ _READERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "mirror": ("mirror", _origin),
     "source": ("sources", lambda given: [_origin(item) for item in given]),
 }
-_TAKEN_BACK = {"metadata": "all metadata", "placement": "cluster and tags", "source": "all sources"}
+_TAKEN_BACK = {
+    "metadata": "all metadata",
+    "placement": "cluster and tags",
+    "republish": "what is published again",
+    "source": "all sources",
+}
 _EMPTIED: dict[str, tuple[str, Any]] = {
     "metadata": ("metadata", {}),
     "placement": ("placement", {}),
+    "republish": ("republish", {}),
     "source": ("sources", []),
 }

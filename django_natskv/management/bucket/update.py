@@ -20,12 +20,13 @@ class Update(Verb):
     name = "update"
     help = (
         "Change a bucket. Options that are not given stay as they are. The server refuses what cannot be changed in "
-        "place, such as the storage. The status is shown."
+        "place: the storage, and whether the bucket is a mirror. The status is shown."
     )
     examples: ClassVar[tuple[str, ...]] = (
         "flags --history 20",
         'flags --ttl none --description ""',
         "flags --metadata team=shop",
+        "flags --no-republish --no-placement",
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -82,7 +82,7 @@ def _normal(option: str, value: Any) -> Any:
     if option == "placement":
         return {name: part for name, part in (value or {}).items() if part} or None
     if option == "republish" and value is not None:
-        return {"source": ">", "headers_only": False, **value}
+        return {"source": ">", "headers_only": False, **value} if value else None
     if isinstance(value, Mapping):
         return dict(value)
     return value

@@ -70,7 +70,7 @@ def dump(manage: Manage, bucket: Bucket, file: Path, *arguments: str) -> None:
 
 def restore(manage: Manage, bucket: Bucket | str, file: Path, *arguments: str) -> Finished:
     name = bucket if isinstance(bucket, str) else bucket.name
-    return manage("natskv_bucket", "restore", name, str(file), "--format", "json", *arguments)
+    return manage("natskv_bucket", "restore", name, str(file), "--format", "json", "--no-input", *arguments)
 
 
 def counts(done: Finished) -> dict[str, int]:
@@ -181,6 +181,8 @@ def test_what_is_left_to_live_is_kept_and_what_has_expired_is_left_out(manage: M
             line["created"] = (datetime.now(UTC) - timedelta(minutes=90)).isoformat()
 
     edit(file, age)
+    planned = restore(manage, f"{source.name}_new", file, "--create", "--dry-run")
+    assert counts(planned) == {"written": 2, "expired": 1}
     target = make(history=1)
     done = restore(manage, target, file)
     assert counts(done) == {"written": 2, "expired": 1}
@@ -268,6 +270,25 @@ def test_replace_makes_keys_what_the_dump_says_and_leaves_others(
         assert restore(manage, stocked_target, file, "--replace").code == 0
         wanted = {**content(source, history=history), "mine": [("put", b"stays", {})]}
         assert content(stocked_target) == wanted
+
+
+def test_replace_asks_where_there_is_something_to_replace(
+    manage: Manage, source: Bucket, stocked_target: Bucket, file: Path, make: Any
+):
+    dump(manage, source, file)
+    before = content(stocked_target)
+    command = ("natskv_bucket", "restore", stocked_target.name, str(file), "--replace")
+    done = manage(*command)
+    assert (done.code, done.out, "--no-input" in done.error) == (1, "", True)
+    assert manage(*command, "--dry-run").code == 0
+    refused = manage.on_terminal(*command, answer="n\n")
+    assert f"Restore 4 entries over what the bucket {stocked_target.name!r} has at their keys" in refused.screen
+    assert "Other keys stay. [y/N]" in refused.screen
+    assert (refused.code, content(stocked_target)) == (1, before)
+    assert manage.on_terminal(*command, answer="y\n").code == 0
+    assert content(stocked_target) == {**content(source, history=False), "mine": [("put", b"stays", {})]}
+    empty = make()
+    assert manage("natskv_bucket", "restore", empty.name, str(file), "--replace").code == 0
 
 
 def test_skip_existing_leaves_what_is_there(manage: Manage, source: Bucket, stocked_target: Bucket, file: Path):
@@ -484,7 +505,7 @@ def test_killed_in_the_middle_a_rerun_finishes_it(manage: Manage, make: Any, fil
     target = make(history=3)
     target.put("key.1", b"older")
     for wanted in (500, 6_000):
-        process = manage.start("natskv_bucket", "restore", target.name, str(file), "--replace")
+        process = manage.start("natskv_bucket", "restore", target.name, str(file), "--replace", "--no-input")
         goal = _revision(target) + wanted
         eventually(partial(_is_beyond, target, goal), 30)
         process.send_signal(signal.SIGKILL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from typing import IO, ClassVar
 
 from django.core.management.base import CommandError, CommandParser
@@ -18,7 +19,7 @@ from django_natskv.management.dumps.restoring import Clock, Mode, Outcome, Resto
 from django_natskv.management.terminal.failing import fail_with
 from django_natskv.management.terminal.output import Done, Result
 from django_natskv.management.terminal.progress import Progress
-from django_natskv.management.terminal.verb import Call, Verb
+from django_natskv.management.terminal.verb import Call, Verb, add_no_input
 
 _MODES = (Mode.REPLACE, Mode.SKIP_EXISTING, Mode.IF_REVISION)
 _OF_COPIES = ("mirror", "sources")
@@ -41,8 +42,9 @@ class Restore(Verb):
     help = (
         "Write the entries of a dump into a bucket. The dump is read through first: one that is broken off or damaged "
         "changes nothing. Revisions and times are new, everything else is as it was; what has expired meanwhile is "
-        "left out. A bucket that is not empty wants one of --replace, --skip-existing and --if-revision. A restore "
-        "that was interrupted is finished by the same one again, or by --replace where the bucket was empty before."
+        "left out. A bucket that is not empty wants one of --replace, which asks first, --skip-existing and "
+        "--if-revision. A restore that was interrupted is finished by the same one again, or by --replace where the "
+        "bucket was empty before."
     )
     examples: ClassVar[tuple[str, ...]] = (
         "flags flags.jsonl",
@@ -68,6 +70,7 @@ class Restore(Verb):
         parser.add_argument("--create", action="store_true", help="make the bucket, as the dump says, if it is missing")
         parser.add_argument("--partial", action="store_true", help="take a dump that is broken off, as far as it goes")
         parser.add_argument("--dry-run", action="store_true", help="write nothing, and say what would be")
+        add_no_input(parser)
 
     def run(self, call: Call) -> Result:
         """Read the dump, and restore it."""
@@ -80,8 +83,9 @@ class Restore(Verb):
                     f"A dump with history is restored into an empty bucket or with --replace, not --{mode}."
                 )
             bucket = _open(call, name, dump.header)
-            # No bucket: none is made in a dry run.
-            outcome = _restore(call, file, dump, bucket, mode) if bucket else Outcome(written=dump.entries)
+            if bucket is not None:
+                _look(call, bucket, dump, mode)
+            outcome = _restore(call, file, dump, bucket, mode)
         return _told(call, name, outcome)
 
 
@@ -135,6 +139,7 @@ def _entries(call: Call, file: IO[bytes]) -> Iterator[Line | Trailer]:
 
 
 def _open(call: Call, name: str, header: Header) -> Bucket | None:
+    """Return the bucket; None where it is missing and a dry run makes none."""
     context = call.kv()
     if call.options["create"] and name not in context.bucket_names():
         if call.options["dry_run"]:
@@ -146,21 +151,34 @@ def _open(call: Call, name: str, header: Header) -> Bucket | None:
     return context.open_bucket(name, codec="bytes")
 
 
-def _restore(call: Call, file: IO[bytes], dump: Dump, bucket: Bucket, mode: Mode | None) -> Outcome:
-    if mode is None and next(bucket.entries(history=True), None) is not None:
-        raise CommandError(
-            f"The bucket {bucket.name!r} is not empty: say --replace, --skip-existing or --if-revision. After a "
-            "restore that was interrupted, --replace finishes it."
-        )
+def _look(call: Call, bucket: Bucket, dump: Dump, mode: Mode | None) -> None:
+    """Make sure that the bucket is what the caller takes it for; ``CommandError``."""
+    if mode in (None, Mode.REPLACE) and next(bucket.entries(history=True), None) is not None:
+        if mode is None:
+            raise CommandError(
+                f"The bucket {bucket.name!r} is not empty: say --replace, --skip-existing or --if-revision. After a "
+                "restore that was interrupted, --replace finishes it."
+            )
+        if not call.options["dry_run"]:
+            call.confirm(
+                lambda: (
+                    f"Restore {dump.entries:,} entries over what the bucket {bucket.name!r} has at their keys, history "
+                    "included? Other keys stay."
+                )
+            )
     kept, dumped = bucket.config.history or 1, dump.header.config.get("history", 1)
     if dump.header.history and kept < dumped:
         call.warn(f"The bucket {bucket.name!r} keeps {kept} revisions of a key, and the one that was dumped {dumped}.")
+
+
+def _restore(call: Call, file: IO[bytes], dump: Dump, bucket: Bucket | None, mode: Mode | None) -> Outcome:
     with Progress(call, "Restoring") as progress:
         restoring = Restoring(
             bucket,
             dump.header,
             mode or Mode.EMPTY,
-            clock=Clock(bucket.server_time()),
+            # Without a bucket nothing is written, and this machine's time is near enough to say what has expired.
+            clock=Clock(bucket.server_time() if bucket else datetime.now(UTC)),
             superseded=dump.superseded,
             dry_run=call.options["dry_run"],
             tell=lambda count: progress.update(count, count / max(1, dump.entries)),

@@ -84,12 +84,13 @@ class Restoring:
     """One run: ``add`` takes lines in the order of the dump, ``finish`` writes what is left of them.
 
     ``superseded`` has, by key, the revision of its last line in a dump without history, where it was written while the
-    dump was made: only that one counts. With ``dry_run`` nothing is written.
+    dump was made: only that one counts. With ``dry_run`` nothing is written, and ``bucket`` may be None: one that would
+    be made as the dump says.
     """
 
     def __init__(
         self,
-        bucket: Bucket,
+        bucket: Bucket | None,
         header: Header,
         mode: Mode,
         *,
@@ -102,7 +103,7 @@ class Restoring:
         self._bucket = bucket
         self._history = header.history
         self._dumped = BucketConfig.parse({**header.config, "bucket": header.bucket})
-        self._ttl_ms = bucket.config.ttl_ms or 0
+        self._ttl_ms = (bucket.config if bucket else self._dumped).ttl_ms or 0
         self._mode = mode
         self._clock = clock
         self._superseded = superseded
@@ -126,10 +127,10 @@ class Restoring:
         window, self._window, self._size = self._window, [], 0
         for together in _rounds(line for line in window if self._is_fit(line)):
             changes = [change for line in self._chosen(together) if (change := self._change(line)) is not None]
-            if self._dry_run:
+            if self._dry_run or self._bucket is None:
                 self.outcome.written += len(changes)
             else:
-                self._write(changes)
+                self._write(self._bucket, changes)
         self._tell(self.outcome.written)
 
     def close(self) -> None:
@@ -154,7 +155,7 @@ class Restoring:
         if self._mode in (Mode.EMPTY, Mode.REPLACE):
             yield from lines
             return
-        there = self._bucket.get_many(line.key for line in lines)
+        there = self._bucket.get_many(line.key for line in lines) if self._bucket else {}
         for line in lines:
             present = there.get(line.key)
             if _says_the_same(line, present) or (self._mode is Mode.SKIP_EXISTING and present is not None):
@@ -212,8 +213,8 @@ class Restoring:
             return None
         return lives - (self._clock.now() - line.created) // timedelta(milliseconds=1)
 
-    def _write(self, changes: Sequence[Change]) -> None:
-        results = self._bucket.write_many(changes)
+    def _write(self, bucket: Bucket, changes: Sequence[Change]) -> None:
+        results = bucket.write_many(changes)
         for change, result in zip(changes, results, strict=True):
             if isinstance(result, int):
                 self.outcome.written += 1

@@ -10,6 +10,7 @@ import pty
 import signal
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,13 +88,19 @@ class Manage:
         )
 
     def on_terminal(
-        self, *arguments: str, answer: str = "", meanwhile: Callable[[], object] | None = None, **options: Any
+        self,
+        *arguments: str,
+        answer: str = "",
+        meanwhile: Callable[[], object] | None = None,
+        columns: int = 80,
+        **options: Any,
     ) -> Finished:
         """Run it on a terminal, but for the streams that ``options`` lead elsewhere, and ``answer`` its question.
 
-        ``meanwhile`` is called when it has asked, before it is answered.
+        ``meanwhile`` is called when it has asked, before it is answered. The terminal is ``columns`` wide.
         """
         terminal, side = pty.openpty()
+        termios.tcsetwinsize(side, (24, columns))
         process = self.start(*arguments, **{"stdin": side, "stdout": side, "stderr": side, **options})
         os.close(side)
         screen = ""

@@ -221,15 +221,29 @@ def test_progress_is_for_terminals(manage: Manage, kv: KVContext, bucket_name: s
     file = str(tmp_path / "dump.jsonl")
     seen = manage.on_terminal("natskv_bucket", "dump", bucket_name, file)
     assert seen.code == 0
-    looks = seen.screen.split("\r\x1b[K")
-    assert all(look.startswith("Reading ") and "entries" in look and look.endswith("left") for look in looks[1:-1])
-    assert len(looks) > 3
-    assert f"to {file}." in looks[-1]
+    looks = [look for look in seen.screen.split("\r") if look.strip()]
+    assert all(look.startswith("Reading: ") and "entries" in look for look in looks[:-1])
+    assert any("%|" in look for look in looks)
+    narrow = manage.on_terminal("natskv_bucket", "dump", bucket_name, file, columns=40).screen.split("Wrote")[0]
+    assert 0 < max(map(len, narrow.split("\r"))) <= 40
+    assert f"Wrote 20,000 entries of the bucket {bucket_name!r} to {file}." in looks[-1]
     assert "Reading" not in manage.on_terminal("natskv_bucket", "dump", bucket_name, file, "-v", "0").screen
     assert "Reading" not in manage("natskv_bucket", "dump", bucket_name, file).err
     with (tmp_path / "out").open("w") as out:
         assert "Reading" in manage.on_terminal("natskv_bucket", "dump", bucket_name, stdout=out).screen
     assert lines((tmp_path / "out").read_text())[-1] == {"entries": 20_000}
+
+
+def test_without_tqdm_progress_is_a_line_for_each_tenth(
+    manage: Manage, kv: KVContext, bucket_name: str, tmp_path: Path
+):
+    fill(kv.create_bucket({"bucket": bucket_name, "storage": "memory"}, codec="bytes"), 100)
+    settings = manage.directory / "project_settings.py"
+    settings.write_text(f"{settings.read_text()}import sys\nsys.modules['tqdm'] = None\n")
+    command = ("natskv_bucket", "dump", bucket_name, str(tmp_path / "dump.jsonl"))
+    seen = manage.on_terminal(*command, "--no-color").screen.splitlines()
+    assert [line.split(",")[0] for line in seen[:-1]] == [f"Reading: {tenth * 10} %" for tenth in range(1, 11)]
+    assert seen[-2] == "Reading: 100 %, 100 entries."
 
 
 def test_what_another_program_wrote_is_dumped_as_it_is(manage: Manage, written: Bucket, nats_server: NatsServer):

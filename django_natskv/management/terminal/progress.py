@@ -1,71 +1,83 @@
-"""How far a long work is, as one line on the terminal that is written over again and again.
+"""How far a long work is, on the terminal.
 
-Owns the look and the pace of it. Must not know what the work is.
+Owns where that is shown. Must not know what the work is.
 
-Written here, because tqdm and rich would be a dependency, or a second look to test, for one line (ADR 0016).
+The line that is written over again and again is tqdm's, which the extra ``cli`` brings. Without it the work tells each
+tenth that is done, in a line of its own (ADR 0016).
 """
 
 from __future__ import annotations
 
-import shutil
 import sys
-import time
-from typing import Self
+from typing import Any, Protocol, Self
 
 from django_natskv.management.terminal.verb import Call
 
-_PACE = 0.1  # seconds between two looks of it
-_WIDTH = 24
-_ERASE = "\r\x1b[K"
+
+class _Look(Protocol):
+    def update(self, count: int, fraction: float) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class Progress:
-    """The line: shown on stderr where that is a terminal and something may be said, and gone at the end."""
+    """What is shown on stderr, where that is a terminal and something may be said."""
 
     def __init__(self, call: Call, doing: str) -> None:
-        self._doing = doing
-        self._shown = (
+        shown = (
             bool(call.options["verbosity"])
             and call.options.get("stderr") is None
             and sys.stderr is not None
             and sys.stderr.isatty()
         )
-        self._begun = self._last = time.monotonic()
+        self._look = _look(call, doing) if shown else None
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._shown:
-            self._write(_ERASE)
+        if self._look is not None:
+            self._look.close()
 
     def update(self, count: int, fraction: float) -> None:
         """Say that ``count`` entries are done, which are ``fraction`` (0 to 1) of the work."""
-        now = time.monotonic()
-        if self._shown and now - self._last >= _PACE:
-            self._last = now
-            self._write(_ERASE + look(self._doing, count, fraction, now - self._begun)[: _columns()])
-
-    @staticmethod
-    def _write(text: str) -> None:
-        sys.stderr.write(text)
-        sys.stderr.flush()
+        if self._look is not None:
+            self._look.update(count, fraction)
 
 
-def look(doing: str, count: int, fraction: float, seconds: float) -> str:
-    """Return the line after ``seconds`` of work."""
-    fraction = min(1.0, max(0.0, fraction))
-    bar = "#" * round(fraction * _WIDTH)
-    rate = count / seconds if seconds else 0.0
-    left = _clock(seconds / fraction - seconds) if fraction else "?"
-    return f"{doing} {fraction:4.0%} [{bar:<{_WIDTH}}] {count:,} entries  {rate:,.0f}/s  {left} left"
+def _look(call: Call, doing: str) -> _Look:
+    try:
+        from tqdm import tqdm  # noqa: PLC0415 - nothing but long work on a terminal pays for it
+    except ImportError:
+        return _Tenths(call, doing)
+    return _Bar(tqdm(desc=doing, unit=" entries", file=sys.stderr, leave=False, dynamic_ncols=True))
 
 
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+class _Bar:
+    """The bar of tqdm, gone at the end. How many entries there are altogether is a guess that gets better."""
+
+    def __init__(self, bar: Any) -> None:
+        self._bar = bar
+
+    def update(self, count: int, fraction: float) -> None:
+        self._bar.total = round(count / fraction) if fraction > 0 else None
+        self._bar.update(count - self._bar.n)
+
+    def close(self) -> None:
+        self._bar.close()
 
 
-def _columns() -> int:
-    return shutil.get_terminal_size().columns - 1
+class _Tenths:
+    """A line for each tenth."""
+
+    def __init__(self, call: Call, doing: str) -> None:
+        self._call, self._doing, self._done = call, doing, 0
+
+    def update(self, count: int, fraction: float) -> None:
+        tenth = int(fraction * 10)
+        if tenth > self._done:
+            self._done = tenth
+            self._call.say(f"{self._doing}: {tenth * 10} %, {count:,} entries.")
+
+    def close(self) -> None:
+        """Leave them."""

@@ -82,6 +82,13 @@ def stored(cls: Any, key: str) -> Any:
     return run(_reading.stored_one(cls, key))
 
 
+def stored_all(cls: Any, keys: list[str]) -> dict[str, Any]:
+    """Read the objects at ``keys`` from the server at once: as ``stored``, for each of them."""
+    found = run(place_of(cls._declaration).some(keys)) if keys else {}
+    many = cls._declaration.many
+    return {key: None if key not in found and many else _reading.of_entry(cls, key, found.get(key)) for key in keys}
+
+
 def stored_at(cls: Any, key: str, revision: int) -> Any:
     """Read the object at ``key`` as it was at ``revision``; None when that is not kept, or deleted it."""
     entry = run(place_of(cls._declaration).get(key, revision))

@@ -80,9 +80,8 @@ class Import(Verb):
         return _write(call, wanted, author)
 
 
-def _wanted(cls: Any, objects: Any, call: Call) -> Iterator[_Wanted]:
-    """Yield the objects of a class; ``CommandError`` for the first that would not be valid."""
-    call.alias = documents.declaration(cls).connection
+def _valid(cls: Any, objects: Any) -> Iterator[tuple[str, str, Any]]:
+    """Yield the primary key, the key and the object of each of a class; ``CommandError`` for the first that is none."""
     for pk, item in objects.items():
         try:
             key = documents.key_of(cls, pk or None)
@@ -93,11 +92,21 @@ def _wanted(cls: Any, objects: Any, call: Call) -> Iterator[_Wanted]:
             first = problems[0]
             field = f" {first.field}:" if first.field else ""
             raise CommandError(f"{name_of(cls, pk)}:{field} {first.detail} Nothing was written.")
-        now = documents.stored(cls, key)
+        yield pk, key, instance
+
+
+def _wanted(cls: Any, objects: Any, call: Call) -> Iterator[_Wanted]:
+    """Yield the objects of a class; ``CommandError`` for the first that would not be valid."""
+    call.alias = documents.declaration(cls).connection
+    made = list(_valid(cls, objects))
+    present = documents.stored_all(cls, [key for _, key, _ in made])
+    for pk, key, instance in made:
+        now = present[key]
         revision = 0 if now is None else now.revision
         action = _action(now, instance)
-        if call.options["if_same"] and action != "unchanged" and revision != item["revision"]:
-            text = f"{name_of(cls, pk)} is at revision {revision}, and was at {item['revision']} in the export."
+        expected = objects[pk]["revision"]
+        if call.options["if_same"] and action != "unchanged" and revision != expected:
+            text = f"{name_of(cls, pk)} is at revision {revision}, and was at {expected} in the export."
             raise CommandError(f"{text} Nothing was written.")
         yield _Wanted(instance, pk or None, revision, action)
 

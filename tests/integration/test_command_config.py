@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import getpass
+import io
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -144,6 +146,27 @@ def test_several_fields_are_one_change_and_each_is_read_by_its_form_field(projec
     assert project("set", "store.ShopConfig", "maybe=", "since=").code == 0
     values = project.json("get", "store.ShopConfig")["values"]
     assert (values["maybe"], values["since"]) == (None, None)
+
+
+def test_the_value_of_one_field_comes_from_stdin_or_a_file(project: Project, monkeypatch: pytest.MonkeyPatch):
+    for given, arguments, stored in (
+        (b'["a",\n "b"]\n', ("store.ShopConfig.tags",), {"tags": ["a", "b"]}),
+        (b"2\r\n", ("store.ShopConfig.size",), {"size": 2}),
+        (b"\xc3\xa9", ("store.ShopConfig.banner",), {"banner": "é"}),
+    ):
+        (project.directory / "value").write_bytes(given)
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given)))
+        for where in (["--file", "value"], ["-"]):
+            assert project("unset", "store.ShopConfig", "--no-input").code == 0
+            assert project("set", *arguments, *where).code == 0
+            assert {**stored, "$version": 2} == project.stored("store.ShopConfig")
+    project("set", "store.Carrier", "dhl", "--create")
+    (project.directory / "value").write_text("7\n")
+    assert project("set", "store.Carrier.price", "dhl", "--file", "value").code == 0
+    assert project("set", "store.ShopConfig", "banner=-").code == 0
+    assert (project.stored("store.Carrier.dhl"), project.stored("store.ShopConfig")["banner"]) == ({"price": 7}, "-")
+    (project.directory / "value").write_bytes(b"\xff")
+    assert "The file is not UTF-8." in project("set", "store.ShopConfig.banner", "--file", "value").error
 
 
 def test_objects_of_a_model_are_made_only_when_that_is_said(project: Project):
@@ -404,6 +427,16 @@ def test_a_guarded_import_writes_nothing_over_what_has_moved_on(project: Project
     assert project.stored("store.Carrier.dhl") == {"price": 2}
 
 
+def test_an_import_looks_at_all_objects_at_once(project: Project, server: NatsServer):
+    many = 100
+    project.bucket.write_many([kv.Change.put(f"store.Carrier.c{number}", {"price": 1}) for number in range(many)])
+    _exported(project)
+    before = server.ask("varz")["in_msgs"]
+    done = project("import", "config.json")
+    assert done.error == f"Wrote 0 objects; {many + 1} were as in the export already."
+    assert server.ask("varz")["in_msgs"] - before < many / 2
+
+
 def test_an_import_that_loses_a_race_says_what_was_written_and_is_finished_by_itself(project: Project):
     project("set", "store.Carrier", "dhl", "price=1", "--create")
     project("set", "store.ShopConfig.banner", "a")
@@ -533,8 +566,12 @@ def test_a_mistake_is_one_line_and_exit_status_2(project: Project):
         (("get", "store.ShopConfig", "x"), "There are too many arguments: x."),
         (("get", "store.Far", "--using", "default"), "store.Far is kept on the connection 'down'."),
         (("list", "--using", "nowhere"), 'The connection "nowhere" doesn\'t exist'),
-        (("set", "store.ShopConfig.banner"), "VALUE is missing."),
+        (("set", "store.ShopConfig.banner"), "VALUE is missing"),
         (("set", "store.ShopConfig.banner", "a", "b"), "quote a VALUE that has spaces"),
+        (("set", "store.ShopConfig.banner", "a", "--file", "x"), "--file stands in the place of VALUE"),
+        (("set", "store.ShopConfig.banner", "--file", "x"), "--file: 'x' cannot be read: No such file"),
+        (("set", "store.ShopConfig", "banner=a", "--file", "x"), "--file is for the value of one field"),
+        (("set", "store.ShopConfig.banner", "\udcff"), "VALUE is not UTF-8."),
         (("set", "store.ShopConfig"), "FIELD=VALUE is missing"),
         (("set", "store.ShopConfig", "banner"), "'banner' is not FIELD=VALUE."),
         (("set", "store.ShopConfig", "banner=a", "banner=b"), "banner is given twice."),

@@ -19,6 +19,7 @@ from django_natskv.management.terminal.reading import add_codec, codec_of
 from django_natskv.management.terminal.verb import Call
 
 STDIN = "-"
+_ARGUMENT = "VALUE"  # where a value is from, in words
 
 
 def add_value(parser: CommandParser, after: str = "") -> None:
@@ -31,11 +32,16 @@ def add_value(parser: CommandParser, after: str = "") -> None:
         help="the value, read by the codec: JSON under json; - reads it from stdin; -- before one that begins with a -"
         + (", and the revision that the key must still be at" if after else ""),
     )
-    parser.add_argument("--file", metavar="PATH", help="read the value from a file instead")
+    add_value_file(parser)
     reading = parser.add_mutually_exclusive_group()
     reading.add_argument("--text", action="store_true", help="the value is a text, whatever the codec")
     reading.add_argument("--raw", action="store_true", help="store the bytes as they are, without a codec")
     add_codec(parser)
+
+
+def add_value_file(parser: CommandParser) -> None:
+    """Add the file that may stand in the place of VALUE."""
+    parser.add_argument("--file", metavar="PATH", help="read the value from a file instead")
 
 
 def split_value(call: Call, following: int = 0) -> tuple[str | None, list[str]]:
@@ -61,15 +67,26 @@ def bytes_of(call: Call, value: str | None) -> bytes:
     source, content = _content(call, value)
     if isinstance(codec, BytesCodec) and not call.options["text"]:
         return content
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{source} is not UTF-8: --raw stores bytes as they are.") from error
+    text = _decoded(source, content, " --raw stores bytes as they are.")
     if isinstance(codec, BytesCodec):
         return content
     if call.options["text"] or isinstance(codec, TextCodec):
         return _encode(codec, text, source)
     return _encode(codec, _from_json(text, source), source)
+
+
+def text_of(call: Call, value: str | None) -> str:
+    """Return the text of VALUE, of stdin or of a file, without the end of its last line; ``UsageError``."""
+    source, content = _content(call, value)
+    text = _decoded(source, content)
+    return text if source == _ARGUMENT else text.removesuffix("\n").removesuffix("\r")
+
+
+def _decoded(source: str, content: bytes, advice: str = "") -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{source} is not UTF-8{':' if advice else '.'}{advice}") from error
 
 
 def _content(call: Call, value: str | None) -> tuple[str, bytes]:
@@ -78,7 +95,7 @@ def _content(call: Call, value: str | None) -> tuple[str, bytes]:
     if STDIN in (value, path):
         return "stdin", call.read_stdin()
     if value is not None:
-        return "VALUE", os.fsencode(value)  # the very bytes of the argument, of which not all are text
+        return _ARGUMENT, os.fsencode(value)  # the very bytes of the argument, of which not all are text
     try:
         return "The file", Path(path).read_bytes()
     except (OSError, ValueError) as error:

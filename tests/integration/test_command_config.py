@@ -378,7 +378,14 @@ def test_nothing_of_an_import_is_written_unless_all_of_it_is_valid(project: Proj
         assert (done.code, done.out) == (1, "")
         assert f"store.ShopConfig: {said}" in done.error
         assert project.stored("store.Carrier.dhl") == {}
-    for text in ("", "[]", '{"format": "natskv-config"}', '{"format": "natskv-config", "version": 1, "classes": [1]}'):
+    for text in (
+        "",
+        "[]",
+        "[NaN]",
+        '["\\ud800"]',
+        '{"format": "natskv-config"}',
+        '{"format": "natskv-config", "version": 1, "classes": [1]}',
+    ):
         file.write_text(text)
         done = project("import", "config.json")
         assert (done.code, "config.json is no export of natskv_config: " in done.error) == (1, True)
@@ -571,7 +578,11 @@ def test_a_mistake_is_one_line_and_exit_status_2(project: Project):
         (("set", "store.ShopConfig.banner", "a", "--file", "x"), "--file stands in the place of VALUE"),
         (("set", "store.ShopConfig.banner", "--file", "x"), "--file: 'x' cannot be read: No such file"),
         (("set", "store.ShopConfig", "banner=a", "--file", "x"), "--file is for the value of one field"),
-        (("set", "store.ShopConfig.banner", "\udcff"), "VALUE is not UTF-8."),
+        (("set", "store.ShopConfig.banner", "\udcff"), "'\\udcff' is not UTF-8."),
+        (("set", "store.ShopConfig", "banner=\udcff"), "is not UTF-8."),
+        (("set", "store.ShopConfig.banner", "a", "--comment", "\udcff"), "'\\udcff' is not UTF-8."),
+        (("set", "store.ShopConfig.tags", "NaN"), "store.ShopConfig cannot be stored: Out of range float values"),
+        (("set", "store.ShopConfig.tags", '"\\ud800"'), "store.ShopConfig cannot be stored: 'utf-8' codec"),
         (("set", "store.ShopConfig"), "FIELD=VALUE is missing"),
         (("set", "store.ShopConfig", "banner"), "'banner' is not FIELD=VALUE."),
         (("set", "store.ShopConfig", "banner=a", "banner=b"), "banner is given twice."),

@@ -65,6 +65,7 @@ def read(options: Mapping[str, Any], present: Callable[[], BucketStatus] | None 
     ``present`` is the status of the bucket, for options that change a part of one key. Raises ``UsageError``, naming
     the option, for a text that cannot be read.
     """
+    _check_emptied(options)
     config: dict[str, Any] = {}
     for name, (key, reader) in _READERS.items():
         given = options[name]
@@ -73,10 +74,15 @@ def read(options: Mapping[str, Any], present: Callable[[], BucketStatus] | None 
     config |= _placement(options, present) | _republish(options, present)
     for name, (key, empty) in _EMPTIED.items():
         if options.get(f"no_{name}"):
-            if key in config:
-                raise UsageError(f"--no-{name} contradicts --{name}: give one of them.")
             config[key] = empty
     return config
+
+
+def _check_emptied(options: Mapping[str, Any]) -> None:
+    for name in _EMPTIED:
+        given = [each for each in options if f"{each}_".startswith(f"{name}_") and options[each] is not None]
+        if options.get(f"no_{name}") and given:
+            raise UsageError(f"--no-{name} contradicts --{given[0].replace('_', '-')}: give one of them.")
 
 
 def _read(name: str, given: Any, reader: Callable[[Any], Any]) -> Any:

@@ -54,6 +54,7 @@ def read(path: str) -> Export:
         data = file.read()
     try:
         content = json.loads(data)
+        json.dumps(content, ensure_ascii=False, allow_nan=False).encode()  # as it is going to be stored
     except ValueError as error:
         raise _no_export(path, f"it is not JSON ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:

@@ -10,7 +10,7 @@ import argparse
 import re
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
@@ -38,6 +38,10 @@ EXIT_STATUSES = """\
 Results go to stdout, everything else to stderr. Exit status: 0 done; 1 failed,
 refused, or found wanting by a check; 2 a mistake in the call; 3 no such bucket,
 key, object or revision."""
+
+# Arguments that may be any bytes: values, and names of files.
+_BYTES = {"value", "file", "path", "against", "json", "pythonpath"}
+_NO_TEXT = re.compile("[\ud800-\udfff]")
 
 # What argparse takes for a number, and so for no option.
 _NEGATIVE = re.compile(r"-[0-9]+|-[0-9]*\.[0-9]+")
@@ -131,6 +135,7 @@ class VerbCommand(BaseCommand):
         verb = next(verb for verb in self.verbs if verb.name == options["verb"])
         call = Call(self, options)
         try:
+            _check_texts(options)
             result = verb.run(call)
         except (NatsKVError, ImproperlyConfigured, ConnectionDoesNotExist) as error:
             raise _explained(error, call.alias) from error
@@ -155,6 +160,14 @@ class VerbCommand(BaseCommand):
         firsts = tuple(f"{verb.name} {verb.examples[0]}" for verb in self.verbs)
         more = f"{prog} VERB --help tells more. The options above may follow the verb too."
         return f"{_examples(prog, firsts)}\n\n{more}\n\n{EXIT_STATUSES}"
+
+
+def _check_texts(options: Mapping[str, Any]) -> None:
+    """Refuse an argument that is no text: a server would keep something else of it."""
+    given = [(name, text) for name, value in options.items() for text in (value if type(value) is list else [value])]
+    for name, text in given:
+        if isinstance(text, str) and name not in _BYTES and _NO_TEXT.search(text):
+            raise UsageError(f"{text!r} is not UTF-8.")
 
 
 def _add_verb(verbs: Any, parent: CommandParser, verb: Verb, *, epilog: str) -> CommandParser:

@@ -299,6 +299,13 @@ def test_colours_are_for_terminals(manage: Manage, stocked: str):
     assert "\x1b[" not in manage.on_terminal("natskv_bucket", "status", stocked, stdout=subprocess.PIPE).out
 
 
+def test_the_environment_can_do_without_colours(manage: Manage, stocked: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    failed = manage.on_terminal("natskv_bucket", "status", "nosuch").screen
+    assert ("nosuch" in failed, "\x1b[" in failed) == (True, False)
+    assert "\x1b[" in manage("natskv_bucket", "status", stocked, "--force-color").out
+
+
 def test_talk_to_a_file_is_not_coloured_because_the_result_is(manage: Manage, stocked: str, tmp_path: Path):
     with (tmp_path / "talk").open("w") as talk:
         done = manage.on_terminal("natskv_bucket", "update", stocked, "--history", "5", stderr=talk)

@@ -7,6 +7,7 @@ what any verb does.
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 import textwrap
@@ -129,6 +130,12 @@ class VerbCommand(BaseCommand):
             default=FORMATS[0],
             help="a table to read (default), JSON, or plain: tab-separated, with exact numbers and no titles",
         )
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        """Run it as Django does, without colours also where the environment says so (https://no-color.org)."""
+        if os.environ.get("NO_COLOR") and not options["force_color"]:
+            options["no_color"] = True
+        return super().execute(*args, **options)
 
     def handle(self, *_args: str, **options: Any) -> None:
         """Run the verb and show what it returns."""

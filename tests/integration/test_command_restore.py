@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import signal
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -530,6 +531,20 @@ def test_killed_while_it_skips_the_same_again_finishes_it(manage: Manage, make: 
     assert len(target.keys()) < 8_000
     assert restore(manage, target, file, "--skip-existing").code == 0
     assert content(target) == {**content(source), "key.1": [("put", b"older", {})]}
+
+
+def test_interrupted_it_says_how_far_it_got(manage: Manage, make: Any, file: Path):
+    source, target = make(), make()
+    fill(source, 12_000)
+    dump(manage, source, file)
+    process = manage.start("natskv_bucket", "restore", target.name, str(file))
+    eventually(partial(_is_beyond, target, 1_000), 30)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (1, "")
+    written, interrupted = err.splitlines()
+    assert re.fullmatch("[0-9,]+ entries were written before it was interrupted[.]", written)
+    assert interrupted.startswith("Interrupted.")
 
 
 def _is_beyond(bucket: Bucket, revision: int) -> bool:

@@ -189,8 +189,9 @@ def _restore(call: Call, file: IO[bytes], dump: Dump, bucket: Bucket | None, mod
                     if isinstance(line, Line):
                         restoring.add(line)
                 restoring.finish()
-            except OperationalError:
-                call.warn(f"{restoring.outcome.written:,} entries were written before it failed.")
+            except (OperationalError, KeyboardInterrupt) as error:
+                ended = "was interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                call.warn(f"{restoring.outcome.written:,} entries were written before it {ended}.")
                 raise
     return restoring.outcome
 

@@ -232,6 +232,26 @@ def test_keys_are_listed_sorted_and_filtered(manage: Manage, bucket: Bucket):
     assert done.error == f"There are no live keys that match in bucket {bucket.name!r}."
 
 
+def test_keys_are_listed_with_what_stands_there(manage: Manage, bucket: Bucket):
+    bucket.put("shop.b", 1)
+    bucket.put("shop.a", "é", headers=WHO_AND_WHY)
+    bucket.put("shop.a", [2], headers=WHO_AND_WHY)
+    bucket.put("gone", 1)
+    bucket.delete("gone")
+    title, *rows = _key(manage, "keys", bucket, "--values").out.splitlines()
+    assert title.split() == ["Key", "Revision", "Created", "Operation", "By", "Comment", "Value"]
+    assert [(row.split()[0], row.split()[-1]) for row in rows] == [("shop.a", "[2]"), ("shop.b", "1")]
+    found = json.loads(_key(manage, "keys", bucket, "shop.*", "--values", "--format", "json").out)
+    assert [(entry["key"], entry["revision"], entry["value"]) for entry in found] == [
+        ("shop.a", 3, [2]),
+        ("shop.b", 1, 1),
+    ]
+    assert _key(manage, "put", bucket, "gone", "é", "--raw").code == 0
+    done = _key(manage, "keys", bucket, "gone", "--values", "--format", "plain")
+    assert (done.out.split("\t")[0], done.out.split("\t")[-1]) == ("gone", "é\n")
+    assert "is not what the codec 'json' writes" in done.error
+
+
 def test_revert_writes_an_earlier_value_again(manage: Manage, bucket: Bucket):
     first = bucket.put("k", "one", headers={**WHO_AND_WHY, "Shop": "7"})
     bucket.put("k", "two")

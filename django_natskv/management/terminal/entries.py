@@ -103,9 +103,10 @@ class OneEntry:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """The entries of one key, a line each."""
+    """The entries of one key, or ``keyed`` those of many, a line each."""
 
     entries: Sequence[Entry]
+    keyed: bool = False
 
     def lines(self, format: str, heading: Style) -> Sequence[str]:  # noqa: A002 - named as the option is
         """See Result.lines()."""
@@ -113,7 +114,8 @@ class Entries:
             return [to_json([to_object(entry) for entry in self.entries])]
         rows = [_row(entry) for entry in self.entries]
         whether = [column for column in _WHEN_KNOWN[:2] if format == "plain" or any(row[column.name] for row in rows)]
-        columns = (_REVISION, _CREATED, _OPERATION, *whether, Column("value", "Value", _short))
+        key = (_KEY,) if self.keyed else ()
+        columns = (*key, _REVISION, _CREATED, _OPERATION, *whether, Column("value", "Value", _short))
         return Listing(columns, rows).lines(format, heading)
 
 

@@ -289,6 +289,8 @@ def test_list_tells_of_classes_and_of_objects(project: Project):
     assert project("history", "store.ShopConfig").error == "No change of store.ShopConfig is kept."
     assert "Not as by default" in project("list", "store.Carrier").out
     assert project("list", "store.ShopConfig").error == "Nothing is stored of store.ShopConfig."
+    project("set", "store.ShopConfig.banner", "a")
+    assert project("list", "store.ShopConfig").out.splitlines()[1].split()[:2] == ["store.ShopConfig", "3"]
     down = project("list")
     assert (down.code, down.out) == (1, "")
     assert 'Check SERVERS of NATSKV["down"]' in down.error

@@ -23,7 +23,7 @@ _CLASSES = (
 )
 _OBJECTS = (
     Column("class", "Class"),
-    Column("object", "Object"),
+    Column("object", "Object", lambda pk: pk or ""),
     Column("revision", "Revision", right=True),
     Column("values", "Not as by default", show_value),
 )

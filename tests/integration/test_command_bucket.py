@@ -215,13 +215,12 @@ def test_update_changes_a_part_of_placement_and_republish_and_leaves_the_rest(ma
 def test_update_takes_back(manage: Manage, kv: KVContext, stocked: str):
     set_all = ("--description", "x", "--ttl", "1h", "--max-value-size", "1KiB", "--max-bucket-size", "1GiB")
     more = ("--compression", "--limit-marker-ttl", "5s", "--placement-tag", "ssd", "--source", "far@hub")
-    more += ("--republish", ">:copies.>", "--republish-headers-only")
-    assert manage("natskv_bucket", "update", stocked, *set_all, *more).code == 0
+    republish = ("--republish", ">:copies.>", "--republish-headers-only")
+    assert manage("natskv_bucket", "update", stocked, *set_all, *more, *republish).code == 0
     assert kv.bucket_status(stocked).sources == ({"bucket": "far", "domain": "hub"},)
     take_back = ("--description", "", "--ttl", "none", "--max-value-size", "-1", "--max-bucket-size", "unlimited")
     rest = ("--no-compression", "--limit-marker-ttl", "0", "--no-placement", "--no-source", "--no-metadata")
-    rest += ("--no-republish",)
-    done = manage("natskv_bucket", "update", stocked, *take_back, *rest, "--format", "json")
+    done = manage("natskv_bucket", "update", stocked, *take_back, *rest, "--no-republish", "--format", "json")
     assert done.code == 0, done.err
     plain = {"bucket": stocked, "history": 4, "values": 2}
     assert json.loads(done.out) == DEFAULTS | plain | {"bytes": json.loads(done.out)["bytes"]}

@@ -380,11 +380,13 @@ def test_nothing_of_an_import_is_written_unless_all_of_it_is_valid(project: Proj
         assert (done.code, done.out) == (1, "")
         assert f"store.ShopConfig: {said}" in done.error
         assert project.stored("store.Carrier.dhl") == {}
+    for value in (float("nan"), "\ud800"):
+        content["classes"]["store.ShopConfig"][""]["values"] = {"tags": value}
+        file.write_text(json.dumps(content))
+        assert "config.json is no export of natskv_config: it is not JSON" in project("import", "config.json").error
     for text in (
         "",
         "[]",
-        "[NaN]",
-        '["\\ud800"]',
         '{"format": "natskv-config"}',
         '{"format": "natskv-config", "version": 1, "classes": [1]}',
     ):

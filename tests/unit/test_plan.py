@@ -54,7 +54,7 @@ def test_what_is_declared_and_there_is_no_difference(same):
 
 
 def test_what_is_empty_is_the_same_as_what_is_not_there():
-    nothing = {"description": None, "placement": None, "metadata": {}, "sources": (), "republish": None}
+    nothing: dict[str, Any] = {"description": None, "placement": None, "metadata": {}, "sources": (), "republish": None}
     bare = BucketConfig(**{**PRESENT, **nothing})
     assert compare(_config(description="", placement={}, metadata={}, sources=[], republish={}), bare) == ()
     assert [each.new for each in compare(_config(republish={}), BucketConfig(**PRESENT))] == [None]

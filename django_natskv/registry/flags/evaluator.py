@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from django.core.exceptions import ImproperlyConfigured
 
 from django_natskv.registry.flags.definitions import Declaration
+from django_natskv.registry.flags.programs import Program, data_of, program_of
 from django_natskv.registry.flags.targeting import Asked, asked_by, is_split, with_evaluators
 
 logger = logging.getLogger("django_natskv.flags")
@@ -36,6 +37,9 @@ ERROR = "ERROR"
 
 _FIELDS = ("state", "variants", "defaultVariant", "targeting", "metadata")  # others are not for the evaluator
 _NO_METADATA: Mapping[str, Any] = MappingProxyType({})
+_ANSWER = "answer"
+_CHOOSE = {"var": _ANSWER}  # targeting that says what a program said
+_NAMES = frozenset({str, bool, type(None)})  # the types of an answer that names a variant, or none
 _NOTHING = Asked(frozenset(), by_time=False, splits=False)
 
 
@@ -86,6 +90,8 @@ class Compiled:
     __slots__ = (
         "_asked",
         "_fixed",
+        "_outcomes",
+        "_program",
         "_resolve",
         "_split",
         "_tell",
@@ -105,6 +111,8 @@ class Compiled:
         """What it says to everyone at any time; None when that depends, and when the value can be changed in place."""
         self._asked = asked
         self._fixed: Details | None = None
+        self._program: Program | None = None
+        self._outcomes: dict[tuple[str | bool | None, bool], Details] = {}
         self._resolve: Callable[..., Any] | None = None
         self._variants: Mapping[str, Any] = {}
         self._split = False
@@ -157,13 +165,27 @@ class Compiled:
         return details if self.declaration.kind != "object" else replace(details, value=copy.deepcopy(details.value))
 
     def _evaluated(self, key: str | None, attributes: Mapping[str, Any]) -> Details:
-        declaration = self.declaration
         try:
-            found = self._resolve(declaration.name, declaration.value, _evaluator()[1](key, attributes))  # type: ignore[misc]
-            # What is stored, and not what is found: the evaluator has made a float of a bool.
-            wrong = None if found.variant is None else declaration.allows(self._variants[found.variant])
+            if self._program is None:
+                return self._chosen(key, key, attributes)
+            answer = self._program(data_of(self.declaration.name, key, attributes))
+            if type(answer) not in _NAMES:
+                return self._chosen(key, None, {_ANSWER: answer})
+            found = self._outcomes.get((answer, bool(key)))
+            if found is None:
+                # What names no variant raises: there are no more of these than variants.
+                found = self._outcomes[answer, bool(key)] = self._chosen(key, None, {_ANSWER: answer})
         except Exception as error:  # noqa: BLE001 - any that an operator may raise
             return self._failed(error)
+        return found
+
+    def _chosen(self, key: str | None, asked_key: str | None, attributes: Mapping[str, Any]) -> Details:
+        """Return what the evaluator makes of the targeting that it was given."""
+        declaration = self.declaration
+        context = _evaluator()[1](asked_key, attributes)
+        found = self._resolve(declaration.name, declaration.value, context)  # type: ignore[misc]
+        # What is stored, and not what is found: the evaluator has made a float of a bool.
+        wrong = None if found.variant is None else declaration.allows(self._variants[found.variant])
         if wrong:
             return self._failed(f'the variant "{found.variant}": {wrong}')
         reason = SPLIT if self._split and (key or found.reason == TARGETING_MATCH) else str(found.reason)
@@ -200,8 +222,11 @@ def compiled(
         targeting = with_evaluators(definition.get("targeting"), evaluators or {})
         result = Compiled(declaration, revision, asked_by(targeting) if targeting else _NOTHING, tell)
         flag = {name: definition[name] for name in _FIELDS if definition.get(name) is not None}
+        if flag.get("state") != "DISABLED":
+            result._program = program_of(targeting)
+        asked = targeting if result._program is None else _CHOOSE
         evaluator = core()
-        evaluator.set_flags({"flags": {declaration.name: {**flag, "targeting": targeting}}})
+        evaluator.set_flags({"flags": {declaration.name: {**flag, "targeting": asked}}})
     except Exception as error:  # noqa: BLE001 - a definition may be anything
         return broken(declaration, error, revision=revision, tell=tell)
     result._resolve = getattr(evaluator, f"resolve_{declaration.kind}_value")

@@ -32,8 +32,10 @@ def from_cookie(value: str | None) -> str | None:
 
     SECRET_KEY_FALLBACKS are read too. Raises nothing, whatever a browser sends.
     """
+    if not value:
+        return None
     try:
-        visitor = signing.Signer(salt=_SALT).unsign(value or "")
+        visitor = signing.Signer(salt=_SALT).unsign(value)
     except (signing.BadSignature, UnicodeError):
         return None
     return visitor if visitor.startswith(_PREFIX) else None

@@ -27,7 +27,9 @@ OPERATORS = sorted(
 VARIANTS = {"on": True, "off": False, "true": True, "false": False, "broken": 3}
 STORED = {"state": "ENABLED", "variants": VARIANTS, "defaultVariant": "off", "metadata": {"a": 1}}
 NAMES = ["", "plan", "groups", "account", "account.plan", "groups.1", "targetingKey", "$flagd.flagKey", "absent"]
-plain: st.SearchStrategy[Any] = st.sampled_from([None, True, False, 0, 1, 2, 25, -1, 0.5, "", "1", "pro", "1.2.3", *VARIANTS])
+plain: st.SearchStrategy[Any] = st.sampled_from(
+    [None, True, False, 0, 1, 2, 25, -1, 0.5, "", "1", "pro", "1.2.3", *VARIANTS]
+)
 contexts = st.fixed_dictionaries(
     {},
     optional={

@@ -15,7 +15,9 @@ from benchmarks.pairs import Row, run
 from benchmarks.setup import configure
 
 SMOKE_KEYS = 50
-SUITES = ("request", "handover", "watch", "local", "cache", "registry")  # each a module with ``contests``
+SUITES = ("request", "handover", "watch", "local", "cache", "registry", "flags")  # each a module with ``contests``
+
+PEERS = {"django_redis": "django-redis", "pymemcache": "PyMemcacheCache", "waffle": "waffle", "flags": "django-flags"}
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -61,7 +63,7 @@ def has_redis(*, may_miss: bool) -> bool:
 def absent(running: servers.Servers) -> Iterator[str]:
     """Yield what is not measured here, and why."""
     yield from running.missing
-    for package, peer in (("django_redis", "django-redis"), ("pymemcache", "PyMemcacheCache")):
+    for package, peer in PEERS.items():
         if find_spec(package) is None:
             yield f"{package} is not installed (pip install 'django-natskv[bench]'): {peer} is not measured."
 

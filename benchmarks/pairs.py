@@ -16,11 +16,13 @@ from dataclasses import dataclass, field
 Sample = Mapping[str, float]  # by what was measured ("time", or "median" and "p99"): seconds
 Batch = Callable[[int], Sample]  # do so many operations
 MOST = 200_000  # operations a batch
+TIME = "time"  # the measure that limits are about
 
 
 @dataclass(frozen=True)
 class Contest:
-    """``peers`` by name, of which ratios are formed to ``baseline``. ``targets`` bound a peer's ratio.
+    """``peers`` by name, of which ratios are formed to ``baseline``. ``targets`` bound a peer's ratio, ``limits`` its
+    seconds.
 
     ``count`` is the number of operations a batch; without it, as many as the baseline does in the batch's time.
     """
@@ -31,6 +33,7 @@ class Contest:
     targets: dict[str, float] = field(default_factory=dict)
     count: int | None = None
     rounds: int | None = None  # at most
+    limits: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,12 @@ class Row:
     target: float | None
     rounds: int
     count: int
+    limit: float | None = None  # seconds
 
     @property
     def met(self) -> bool | None:
+        if self.limit is not None:
+            return self.seconds.median <= self.limit
         return None if self.target is None else self.ratio.median <= self.target
 
 
@@ -110,4 +116,5 @@ def row(contest: Contest, name: str, measure: str, taken: list[dict[str, Sample]
         target if name != contest.baseline else None,
         len(taken),
         count,
+        contest.limits.get(name) if measure == TIME else None,
     )

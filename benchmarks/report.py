@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.pairs import Row, Spread
 
 PACKAGES = ("django-natskv", "nats-py", "Django", "redis", "hiredis", "django-redis", "pymemcache", "asgiref")
+PACKAGES += ("openfeature-flagd-core", "django-waffle", "django-flags", "gunicorn", "uvicorn")
 
 
 def machine(servers: Mapping[str, str]) -> dict[str, str]:
@@ -46,7 +47,7 @@ def table(rows: list[Row]) -> str:
     cells = [["", "time", "quartiles", f"x {baseline}", "quartiles", "target"]]
     for each in rows:
         name = each.peer if len(measures) == 1 else f"{each.peer}, {each.measure}"
-        verdict = "" if each.target is None else f"<= {each.target:g} {'met' if each.met else 'MISSED'}"
+        verdict = "" if each.met is None else f"<= {bound(each)} {'met' if each.met else 'MISSED'}"
         spread = "" if each.peer == baseline else f"{each.ratio.low:.2f}-{each.ratio.high:.2f}"
         cells.append(
             [name, amount(each.seconds.median), between(each.seconds), f"{each.ratio.median:.2f}", spread, verdict]
@@ -60,12 +61,17 @@ def table(rows: list[Row]) -> str:
     return "\n".join([title, *(line.rstrip() for line in lines), ""])
 
 
+def bound(row: Row) -> str:
+    return amount(row.limit) if row.limit is not None else f"{row.target:g}"
+
+
 def amount(seconds: float) -> str:
     if seconds >= 1:
         return f"{seconds:.2f} s"
     if seconds >= 0.01:
         return f"{seconds * 1e3:.1f} ms"
-    return f"{seconds * 1e6:.1f} us" if seconds < 1e-4 else f"{seconds * 1e6:.0f} us"
+    digits = 2 if seconds < 1e-6 else 1 if seconds < 1e-4 else 0
+    return f"{seconds * 1e6:.{digits}f} us"
 
 
 def between(spread: Spread) -> str:

@@ -104,10 +104,11 @@ def memcached_server(log: Path) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def process(command: list[str], log: Path, port: int) -> Iterator[None]:
+def process(command: list[str], log: Path, port: int, environment: dict[str, str] | None = None) -> Iterator[None]:
+    quiet = subprocess.DEVNULL
     with (
         log.open("wb") as output,
-        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT) as started,
+        subprocess.Popen(command, stdin=quiet, stdout=output, stderr=subprocess.STDOUT, env=environment) as started,
     ):
         try:
             wait_for(port, started, log)

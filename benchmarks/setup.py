@@ -15,11 +15,12 @@ from django.conf import settings
 OURS, MIRROR, INVALIDATE = "natskv", "natskv-mirror", "natskv-invalidate"
 BUCKETS = {OURS: "cache", MIRROR: "cache-mirror", INVALIDATE: "cache-invalidate"}  # by alias
 DJANGO_REDIS, MEMCACHED, LOCMEM = "django-redis", "memcached", "locmem"
+WAFFLE, DJANGO_FLAGS = "waffle", "flags"  # by the names of their applications
 _MANY = {"MAX_ENTRIES": 1_000_000}  # Django's own caches in a process keep 300 otherwise
 
 
 def configure(nats: str, redis: Mapping[str, str], memcached: str = "") -> None:
-    """Give Django its settings: a connection, a Redis cache for each storage, and the caches of the suite ``cache``."""
+    """Give Django its settings: a connection, a Redis cache for each storage, the caches of the suite ``cache``."""
     if settings.configured:
         return
     backend = "django.core.cache.backends.redis.RedisCache"
@@ -27,13 +28,20 @@ def configure(nats: str, redis: Mapping[str, str], memcached: str = "") -> None:
     caches |= ours() | peers(redis, memcached)
     default = {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}
     settings.configure(
-        INSTALLED_APPS=["django_natskv"],
+        INSTALLED_APPS=["django.contrib.contenttypes", "django.contrib.auth", "django_natskv", *others()],
+        DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}},
+        DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
         CACHES={"default": default, **caches},
         NATSKV={"default": {"SERVERS": [nats], "NAME": "benchmark", "REQUEST_TIMEOUT": 10.0}},
         SECRET_KEY="of the benchmarks",
         USE_TZ=True,
     )
     django.setup()
+
+
+def others() -> list[str]:
+    """Return the applications of the suite ``flags``, as far as they are installed."""
+    return [application for application in (WAFFLE, DJANGO_FLAGS) if find_spec(application)]
 
 
 def ours() -> dict[str, dict[str, Any]]:

@@ -121,32 +121,31 @@ def sites(shop: Manage) -> Iterator[list[Site]]:
         yield made
 
 
+def until_all_say(sites: list[Site], workers: set[int], *wanted: object) -> None:
+    """Wait until every worker says so; one that has said so once says so each time."""
+    said: set[int] = set()
+    went_back = []
+
+    def everyone() -> bool:
+        for site in sites * 8:
+            worker, *found = site.ask("7")
+            if found == [*wanted]:
+                said.add(worker)
+            elif worker in said:
+                went_back.append((worker, found))
+        return said == workers
+
+    eventually(everyone, 30)
+    assert went_back == []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_what_the_command_line_switches_is_seen_by_every_worker_of_every_server(shop, sites):
     gunicorn, uvicorn = sites
     workers = gunicorn.workers(4) | uvicorn.workers(1)
     assert len(workers) == 5
-
-    def all_say(on: bool, theme: str) -> None:
-        """Wait until every worker says so; one that has said so once says so each time."""
-        said: set[int] = set()
-        went_back = []
-
-        def everyone() -> bool:
-            for site in sites:
-                for _ in range(8):
-                    worker, *found = site.ask("7")
-                    if found == [on, theme]:
-                        said.add(worker)
-                    elif worker in said:
-                        went_back.append((worker, found))
-            return said == workers
-
-        eventually(everyone, 30)
-        assert went_back == []
-
-    all_say(on=False, theme="old")
+    until_all_say(sites, workers, False, "old")
     for arguments, on, theme in (
         (["on", "new_checkout"], True, "old"),
         (["off", "new_checkout"], False, "old"),
@@ -155,7 +154,6 @@ def test_what_the_command_line_switches_is_seen_by_every_worker_of_every_server(
     ):
         done = shop("natskv_flag", *arguments)
         assert done.code == 0, done.err
-        all_say(on=on, theme=theme)
+        until_all_say(sites, workers, on, theme)
     assert [site.ask("8")[2] for site in sites] == ["new", "new"]
-    for site in sites:
-        assert "Traceback" not in site.written()
+    assert not any("Traceback" in site.written() for site in sites)

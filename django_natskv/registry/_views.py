@@ -18,10 +18,13 @@ class Pin:
 
     entries: dict[Any, Mapping[str, Any]] = field(default_factory=dict)
     made: dict[Any, Any] = field(default_factory=dict)  # (class, key) -> (entry, snapshot)
+    flags: dict[Any, Any] = field(default_factory=dict)  # flag -> what it says, compiled
 
     def forget(self, place: Any) -> None:
         """Read a bucket anew: this context has written to it."""
         self.entries.pop(place, None)
+        # Replaced, not emptied: who is just looking a flag up puts what was found into the one that nobody has now.
+        self.flags = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,15 @@ def test_an_override_holds_here_until_its_end_and_nowhere_else(flags):
     assert len(Features.theme.history()) == 1
 
 
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_an_override_holds_for_what_was_asked_before_it_at_the_same_pinned_moment(flags, everywhere):
+    with registry.snapshot():
+        assert [Features.theme.value(), Features.theme.details().value] == ["old", "old"]
+        with override_flag(Features.theme, "new", everywhere=everywhere):
+            assert [Features.theme.value(), Features.theme.details().value] == ["new", "new"]
+        assert [Features.theme.value(), Features.theme.details().value] == ["old", "old"]
+
+
 def test_an_override_needs_no_server():
     with override_flag(Features.new_checkout, True), override_flag(Features.layout, {"columns": 7}):
         assert Features.new_checkout.on() is True

@@ -78,7 +78,7 @@ def contests(servers: Servers, count: int | None) -> Iterator[Contest]:
     yield view(servers, count or VIEWS)
     with workers(servers.nats) as running:
         # One flip a round: the median over the rounds is one over so many flips.
-        peers = {ANSWER: running.answer, FLIP: running.flip}
+        peers: dict[str, Batch] = {ANSWER: running.answer, FLIP: running.flip}
         yield Contest("a flag switched by manage.py", ANSWER, peers, count=1, limits={FLIP: EFFECT_SECONDS})
 
 

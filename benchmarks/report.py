@@ -16,8 +16,10 @@ from pathlib import Path
 
 from benchmarks.pairs import Row, Spread
 
-PACKAGES = ("django-natskv", "nats-py", "Django", "redis", "hiredis", "django-redis", "pymemcache", "asgiref")
-PACKAGES += ("openfeature-flagd-core", "django-waffle", "django-flags", "gunicorn", "uvicorn")
+PACKAGES = (
+    *("django-natskv", "nats-py", "Django", "redis", "hiredis", "django-redis", "pymemcache", "asgiref"),
+    *("openfeature-flagd-core", "django-waffle", "django-flags", "gunicorn", "uvicorn"),
+)
 
 
 def machine(servers: Mapping[str, str]) -> dict[str, str]:

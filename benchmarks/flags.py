@@ -29,7 +29,7 @@ PLAIN = "attribute of an object, through a function"
 OURS, PINNED = "on(request)", "on(request), RegistryMiddleware"
 WAFFLE, WAFFLE_REDIS, FLAGS = "waffle, LocMem", "waffle, Redis", "django-flags"
 ANSWER, FLIP = "an answer alone", "from the write to the answer"
-ASKED = 2_000  # times a batch
+ASKED = 500  # times a batch
 VIEWS = 50  # a batch
 STATIC_SECONDS, FIRST_SECONDS, AGAIN_SECONDS, EFFECT_SECONDS = 0.3e-6, 30e-6, 0.5e-6, 0.05
 SHARE = 25  # per cent
@@ -64,7 +64,7 @@ View: Any = type(
 
 
 def contests(servers: Servers, count: int | None) -> Iterator[Contest]:
-    """Yield the contests, each ready to run. ``count`` questions instead of 2,000, for a quick look."""
+    """Yield the contests, each ready to run. ``count`` questions instead of 500, for a quick look."""
     fill()
     asked = count or ASKED
     yield static(servers, asked)

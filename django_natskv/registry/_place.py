@@ -27,6 +27,7 @@ class Place:
     def __init__(self, connection: str, bucket: str) -> None:
         self.alias = connection
         self.bucket = bucket
+        self._copy: tuple[Any, Any] | None = None  # a connection and its local cache, which stays the same object
         self._opened: tuple[Any, kv.Bucket] | None = None
         self._complained = ""
 
@@ -38,7 +39,10 @@ class Place:
     @property
     def cache(self) -> Any:
         """The copy of the bucket in this process."""
-        return self.connection.local_cache(self.bucket, codec=CODEC)
+        connection, known = self.connection, self._copy
+        if known is None or known[0] is not connection:
+            self._copy = known = (connection, connection.local_cache(self.bucket, codec=CODEC))
+        return known[1]
 
     # --- read from memory ---
 

@@ -26,6 +26,7 @@ def test_a_smoke_run_goes_through_every_suite_and_writes_its_results(tmp_path):
     contests = {row["contest"] for row in results["results"]}
     assert {"get 100 B, memory, 1 thread", "put 100 B, memory, 32 tasks"} <= contests
     assert {"cache get 100 B, 1 thread", "cache delete 100 B, 8 threads", "local get a dict, 1 thread"} <= contests
+    assert {"a flag that is on for everyone", "20 flags in a view", "a flag switched by manage.py"} <= contests
     assert any("at once after" in contest for contest in contests)
     assert any("until another process sees it" in contest for contest in contests)
     assert all(contest in run.stdout for contest in contests)

@@ -7,7 +7,7 @@ an operation that a runner drives, in the caller's thread, where keys are checke
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +24,7 @@ from django_natskv.kv._nats.verbs import MAX_MATCHES, Wire
 from django_natskv.kv._nats.writes import Write, Writer
 from django_natskv.kv.changes import ABSENT, Change, check_revision
 from django_natskv.kv.codecs import Codec
-from django_natskv.kv.entries import MAX_HISTORY, SECOND, BucketConfig, Entry, Operation as Did
+from django_natskv.kv.entries import MAX_HISTORY, SECOND, BucketConfig, Entry, Operation as Did, make_entry
 from django_natskv.kv.names import check_key, check_patterns, disjoint, matcher
 from django_natskv.kv.runner import Operation
 
@@ -100,8 +100,26 @@ class Core:
         for chunk in _chunks(subjects, self.wire.client.max_payload):
             if not (self.wire.is_direct(self.info) and (yield from self._many_direct(chunk, found, what))):
                 yield from self._many_of_leader(chunk, found, what)
-        ordered = (found[subject] for subject in subjects if subject in found)
-        return {self.key(stored): self.entry(stored) for stored in ordered if stored.operation is Did.PUT}
+        return self._entries(found[subject] for subject in subjects if subject in found)
+
+    def _entries(self, revisions: Iterable[Stored]) -> dict[str, Entry]:
+        """Return the entries of those that are values; what equal headers say is worked out once."""
+        entries: dict[str, Entry] = {}
+        said: dict[int, tuple[Did, Mapping[str, str], int | None]] = {}
+        name, start = self.name, len(self.prefix)
+        for stored in revisions:
+            headers = stored.headers
+            known = said.get(id(headers))
+            if known is None:
+                known = said[id(headers)] = stored.operation, own_headers(headers), _ttl_ms(stored)
+            operation, own, ttl_ms = known
+            if operation is Did.PUT:
+                key = stored.subject[start:]
+                value = self.decode(key, stored.data)
+                entries[key] = make_entry(
+                    name, key, value, stored.revision, stored.created, operation, None, own, ttl_ms
+                )
+        return entries
 
     def _many_direct(self, subjects: list[str], found: dict[str, Stored], what: str) -> Operation[bool]:
         """Add what is there to ``found``; return whether it can be relied on."""
@@ -374,8 +392,7 @@ class Core:
         operation = stored.operation
         value = self.decode(key, stored.data) if operation is Did.PUT else None
         headers = own_headers(stored.headers)
-        ttl_ms = stored.time_to_live * SECOND if "Nats-TTL" in stored.headers else None
-        return Entry(self.name, key, value, stored.revision, stored.created, operation, delta, headers, ttl_ms)
+        return Entry(self.name, key, value, stored.revision, stored.created, operation, delta, headers, _ttl_ms(stored))
 
     def encode(self, key: str, value: Any) -> bytes:
         """Return the bytes for ``value``; ``CodecError``."""
@@ -405,6 +422,10 @@ class Core:
 
     def _what(self, doing: str, key: str) -> str:
         return f"{doing} {key!r} in bucket {self.name!r}"
+
+
+def _ttl_ms(stored: Stored) -> int | None:
+    return stored.time_to_live * SECOND if "Nats-TTL" in stored.headers else None
 
 
 def _chunks(subjects: list[str], max_payload: int) -> Iterable[list[str]]:

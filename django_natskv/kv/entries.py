@@ -77,6 +77,37 @@ class Entry:
         return _entry, (type(self), headers, values)
 
 
+_new = object.__new__
+_bucket, _key, _value, _revision, _created, _operation, _delta, _headers, _ttl_ms = (
+    vars(Entry)[each.name].__set__ for each in fields(Entry)
+)
+
+
+def make_entry(  # noqa: PLR0913, PLR0917 - the fields of an entry
+    bucket: str,
+    key: str,
+    value: Any,
+    revision: int,
+    created: datetime,
+    operation: Operation,
+    delta: int | None,
+    headers: Mapping[str, str],
+    ttl_ms: int | None,
+) -> Entry:
+    """Return the entry of all these: in half the time that a frozen dataclass takes to make itself."""
+    entry = _new(Entry)
+    _bucket(entry, bucket)
+    _key(entry, key)
+    _value(entry, value)
+    _revision(entry, revision)
+    _created(entry, created)
+    _operation(entry, operation)
+    _delta(entry, delta)
+    _headers(entry, headers)
+    _ttl_ms(entry, ttl_ms)
+    return entry
+
+
 def _names(cls: type[Entry]) -> list[str]:
     return [each.name for each in fields(cls)]
 

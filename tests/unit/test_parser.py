@@ -70,18 +70,18 @@ WIRE = b"".join(
     ]
 )
 TOLD = [
-    Message("a.b", "", b"one", None),
-    Message("a.b", "$JS.ACK.x", b"", None),
+    Message("a.b", "", b"one", b""),
+    Message("a.b", "$JS.ACK.x", b"", b""),
     "ping",
-    Message("a.b", "", b"MSG a 1 3\r\n", None),
-    Message("a.b", "reply", b"two", {"Name": "value"}),
+    Message("a.b", "", b"MSG a 1 3\r\n", ONLY_ID),
+    Message("a.b", "reply", b"two", HEADERS),
     ("left to nats-py", 3, b"a.b", b"reply", b"queued", HEADERS),
     ("left to nats-py", 3, b"a.b", b"", b"queued", None),
     ("left to nats-py", 9, b"a.b", b"", b"nobody's", None),
     "pong",
-    Message("a.b", "", b"x" * 5000, None),
+    Message("a.b", "", b"x" * 5000, b""),
     "'some trouble'",
-    Message("a.b", "", b"last", None),
+    Message("a.b", "", b"last", b""),
 ]
 
 
@@ -102,6 +102,18 @@ def test_messages_that_come_together_are_handed_over_together():
     client = parse(WIRE)
     assert client.told == TOLD
     assert client.runs == [2, 1, 1, 1]
+
+
+def test_headers_are_parsed_when_they_are_asked_for():
+    one, _, _, only_id, two, *_ = parse(WIRE).told
+    assert (one.headers, only_id.headers, two.headers) == (None, None, {"Name": "value"})
+
+
+def test_lines_that_are_the_same_but_for_the_subscription_are_told_apart():
+    both = message(1, b"one") + message(1, b"two") + message(2, b"six") + message(1, b"ten")
+    client = parse(both)
+    assert [told.data for told in client.told] == [b"one", b"two", b"six", b"ten"]
+    assert client.runs == [2, 1]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 13, 64, 1000, 4096])

@@ -18,6 +18,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from enum import StrEnum
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 from nats.errors import Error
@@ -44,6 +45,8 @@ PATIENCE = 0.5  # seconds that a request which may be repeated waits for a lost 
 HEADROOM = 512  # bytes of a message that are neither value nor header, with room to spare
 
 _ANSWERS = "answers to requests"  # what is refused to who may not subscribe
+
+_SUBJECT = itemgetter(0)
 
 Listener = Callable[[str, OperationalError | None], None]
 
@@ -224,6 +227,12 @@ class Client:
         if exchange is not None:
             self.deliver(exchange, message)
 
+    def _receive_all(self, messages: Sequence[Any]) -> None:
+        for subject, replies in itertools.groupby(messages, _SUBJECT):
+            exchange = self._in_flight.get(subject[len(self._prefix) :])
+            if exchange is not None:
+                self.deliver_all(exchange, list(replies))
+
     def deliver(self, exchange: Exchange, message: Any) -> None:
         """Give a reply to its exchange, and let go of it when that was the last."""
         exchange.receive(message)
@@ -316,7 +325,7 @@ class Client:
     async def _open_prefix(self, dialled: Dialled, settings: ConnectionSettings) -> str:
         root = f"{settings.inbox_prefix or '_INBOX'}.{secrets.token_hex(8)}"
         try:
-            await dialled.client.subscribe(f"{root}.*", future=Sink(self._receive))  # type: ignore[arg-type]
+            await dialled.client.subscribe(f"{root}.*", future=Sink(self._receive, self._receive_all))  # type: ignore[arg-type]
             # Twice: nats-py sends a ping past what it has yet to send, and only the second is behind the subscription.
             for _ in range(2):
                 await asyncio.wait_for(dialled.client.flush(), settings.connect_timeout)

@@ -86,6 +86,20 @@ class Exchange:
 
     def receive_all(self, messages: Sequence[Any]) -> None:
         """Take replies that came together; what follows the last one is dropped."""
+        if self.over:
+            return
+        if not self.many:
+            self.receive(messages[0])
+            return
+        last = next((place for place, message in enumerate(messages) if status_of(message) is not None), None)
+        if last is None:
+            self.replies.extend(messages)
+        else:
+            self.replies.extend(messages[: last + 1])
+            self.finish()
+
+    def receive_each(self, messages: Sequence[Any]) -> None:
+        """As ``receive_all``, one by one."""
         for message in messages:
             if self.over:
                 return
@@ -142,6 +156,10 @@ class Pull(Exchange):
         self.count += 1
         if status is not None or self.count >= self.batch:
             self.finish()
+
+    def receive_all(self, messages: Sequence[Any]) -> None:
+        """See receive_each()."""
+        self.receive_each(messages)
 
 
 class Together:

@@ -180,9 +180,9 @@ class _Pull(Exchange):
             self.finish()
 
     def receive_all(self, messages: Sequence[Any]) -> None:
-        """Take what came together: deliveries without headers, mostly, none of which is looked at one by one."""
-        if any(message.headers is not None for message in messages):
-            super().receive_all(messages)
+        """Take what came together: deliveries and nothing else, mostly, none of which is looked at one by one."""
+        if any(status_of(message) is not None for message in messages):
+            self.receive_each(messages)
             return
         self.flow.hear(messages)
         self.count += len(messages)

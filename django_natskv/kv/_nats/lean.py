@@ -19,6 +19,8 @@ _SIZES = {"MSG": 1, "HMSG": 2}  # words at the end of a line that announces a me
 _ADDRESSES = (3, 4)  # words before them, without and with a reply address
 _make = tuple.__new__
 
+_Announced = tuple[str, str, str, int, int]  # subject, number of the subscription, reply address, bytes: headers, all
+
 
 class Message(NamedTuple):
     """What arrived: as nats-py's own message, but for what nobody here reads."""
@@ -26,7 +28,12 @@ class Message(NamedTuple):
     subject: str
     reply: str
     data: bytes
-    headers: dict[str, str] | None
+    block: bytes  # its headers as they came: who reads many messages knows better than to parse all of each
+
+    @property
+    def headers(self) -> dict[str, str] | None:
+        """The headers, parsed each time; None where there is only the id of a write, which few look at."""
+        return parse_delivered(self.block) if self.block else None
 
 
 class LeanParser(Parser):
@@ -75,42 +82,52 @@ class LeanParser(Parser):
     def _hand_over(self, data: bytes) -> int:
         """Give the whole messages at the front of ``data`` to their sinks; return where something else begins."""
         self._wanted = position = 0
-        find, size = data.find, len(data)
-        address = ""
-        sink: Any = None
+        line, length = _LINE_END, 0
+        subject = number = reply = address = ""
+        head = whole = 0
         together: list[Message] = []
-        while (end := find(_LINE_END, position)) >= 0:
-            # "replace": anybody may write under a key that is no text, and what raises here ends the read loop (F8).
-            words = data[position:end].decode("utf-8", "replace").split(" ")
-            sizes = _SIZES.get(words[0], 0)
-            addresses = len(words) - sizes
-            if not sizes or addresses not in _ADDRESSES:
-                break
-            reply = words[3] if addresses == _ADDRESSES[1] else ""
-            head = int(words[-2]) if sizes > 1 else 0
-            begin = end + 2
-            end = begin + int(words[-1])
-            if end + 2 > size:
+        runs: list[tuple[Any, list[Message]]] = []
+        while True:
+            if not data.startswith(line, position):  # many messages of one answer have the same line
+                line = data[position : data.find(_LINE_END, position) + 2]
+                announced = _announced(line)
+                if announced is None:
+                    break
+                subject, number, reply, head, whole = announced
+                length = len(line)
+            begin = position + length
+            end = begin + whole
+            if end + 2 > len(data):
                 self._wanted = end + 2 - position
                 break
-            if words[2] != address:
-                if together:
-                    sink.take(together)
-                    together = []
-                address = words[2]
-                sink = self._sink(address)
-            if sink is None:
-                break
-            headers = parse_delivered(data[begin : begin + head]) if head else None
-            together.append(_make(Message, (words[1], reply, data[begin + head : end], headers)))
+            if number != address:
+                sink = self._sink(number)
+                if sink is None:
+                    break
+                address, together = number, []
+                runs.append((sink, together))
+            body = begin + head
+            together.append(_make(Message, (subject, reply, data[body:end], data[begin:body])))
             position = end + 2
-        if together:
+        for sink, together in runs:
             sink.take(together)
         return position
 
     def _sink(self, address: str) -> Any:
         subscription = self.nc._subs.get(int(address))  # noqa: SLF001 - see ADR 0011
         return getattr(subscription, "_future", None)
+
+
+def _announced(line: bytes) -> _Announced | None:
+    """Return what a line announces, None if it is no message, or not yet a line."""
+    # "replace": anybody may write under a key that is no text, and what raises here ends the read loop (F8).
+    words = line[:-2].decode("utf-8", "replace").split(" ")
+    sizes = _SIZES.get(words[0], 0)
+    addresses = len(words) - sizes
+    if not sizes or addresses not in _ADDRESSES:
+        return None
+    reply = words[3] if addresses == _ADDRESSES[1] else ""
+    return words[1], words[2], reply, int(words[-2]) if sizes > 1 else 0, int(words[-1])
 
 
 class LeanClient(NatsClient):

@@ -8,8 +8,9 @@ from __future__ import annotations
 import binascii
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
@@ -25,6 +26,12 @@ _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]*)?(?:h|ms|m|s|us|µs|ns))+")
 _NO_HEADERS: dict[str, str] = {}
 _NOT_OWN = ("Nats-", "KV-")
 _ONLY_ID = f"NATS/1.0\r\n{MESSAGE_ID}: ".encode()
+_NO_STATUS = b"NATS/1.0\r\n"
+# With this begins what the server puts behind the headers of a value that is read directly.
+_STREAM = b"\r\nNats-Stream: "
+_LINES = 4  # of what comes with it and is of use: the name of the stream, subject, sequence and time
+_ID = f"\r\n{MESSAGE_ID}: ".encode()
+_MOST_REMEMBERED = 512  # bytes of headers that are worth to be remembered
 _make = tuple.__new__
 
 
@@ -81,7 +88,41 @@ class Stored(NamedTuple):  # made for each key of a replay: three times as fast 
 
 
 def from_direct(reply: Reply) -> Stored:
-    """Return the revision in a reply to a direct read."""
+    """Return the revision in a reply to a direct read. See all_direct()."""
+    return all_direct((reply,))[0]
+
+
+def all_direct(replies: Sequence[Reply]) -> list[Stored]:
+    """Return the revisions in replies to direct reads.
+
+    Their headers are those that were stored, without the id of the write where that is the last of them: so most values
+    of an application have equal ones, which are parsed once and shared. They are not to be changed.
+    """
+    found: list[Stored] = []
+    known, headers = b"", _NO_HEADERS
+    for reply in replies:
+        # Inline and without a look at what nobody asks for: a read of many takes as long as this does.
+        stored, _, told = getattr(reply, "block", b"").rpartition(_STREAM)
+        lines = told.decode("utf-8", "replace").split("\r\n", 4)
+        if len(lines) < _LINES or not (
+            lines[1][:14] == "Nats-Subject: "
+            and lines[2][:15] == "Nats-Sequence: "
+            and lines[3][:17] == "Nats-Time-Stamp: "
+        ):
+            found.append(_in_any_order(reply))
+            continue
+        own, _, name = stored.rpartition(_ID)
+        if not own or b"\r" in name:
+            own = stored
+        if own != known:
+            known = own
+            headers = (_parse_again if len(own) < _MOST_REMEMBERED else parse_headers)(own) or _NO_HEADERS
+        written = datetime.fromisoformat(lines[3][17:])
+        found.append(_make(Stored, (lines[1][14:], int(lines[2][15:]), written, headers, reply.data, -1, 0, 0)))
+    return found
+
+
+def _in_any_order(reply: Reply) -> Stored:
     headers = reply.headers or _NO_HEADERS
     return Stored(
         headers["Nats-Subject"],
@@ -90,6 +131,14 @@ def from_direct(reply: Reply) -> Stored:
         headers,
         reply.data,
     )
+
+
+def stream_of(reply: Reply) -> str | None:
+    """Return the name of the stream that gave a reply to a direct read."""
+    told: bytes = getattr(reply, "block", b"").rpartition(_STREAM)[2]
+    if told:
+        return told.partition(b"\r\n")[0].decode()
+    return (reply.headers or _NO_HEADERS).get("Nats-Stream")
 
 
 def from_leader(message: dict[str, Any]) -> Stored:
@@ -145,6 +194,9 @@ def parse_ttl(given: str) -> int:
 
 def status_of(message: Reply) -> str | None:
     """Return the status that a message is, or None for one that was stored, whatever headers it was stored with."""
+    block = getattr(message, "block", None)  # of a message of our parser
+    if block is not None and (not block or block.startswith(_NO_STATUS)):
+        return None
     headers = message.headers
     if headers is None or "Nats-Sequence" in headers or message.reply.startswith("$JS.ACK."):
         return None  # a direct read, or a delivery: in a cluster a status may come with a reply address too
@@ -174,3 +226,6 @@ def parse_headers(block: bytes) -> dict[str, str] | None:
         if separator:
             headers[name] = value.strip()
     return headers
+
+
+_parse_again = lru_cache(256)(parse_headers)

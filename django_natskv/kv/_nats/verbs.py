@@ -22,7 +22,7 @@ from django_natskv.kv._nats.config import STREAM_PREFIX, BucketInfo
 from django_natskv.kv._nats.errors import CONSUMER_NOT_FOUND, NO_MESSAGE, NO_STORE, api_error, not_enabled
 from django_natskv.kv._nats.exchange import ConnectionLost, Exchange, Pause, Pull, Together, in_doubt
 from django_natskv.kv._nats.inbox import Inbox
-from django_natskv.kv._nats.messages import Stored, from_direct, from_leader, status_of
+from django_natskv.kv._nats.messages import Stored, all_direct, from_direct, from_leader, status_of, stream_of
 from django_natskv.kv.runner import Operation
 
 MAX_MATCHES = 1024  # what one read of many keys may match (F18)
@@ -201,7 +201,7 @@ class Wire:
 
     def _is_own(self, info: BucketInfo, reply: Any) -> bool:
         """Tell whether the bucket itself answered; when it was a mirror, its leader is asked from now on."""
-        own: bool = reply.headers.get("Nats-Stream") == STREAM_PREFIX + info.bucket
+        own = stream_of(reply) == STREAM_PREFIX + info.bucket
         if not own:
             self._mirrored.add(info.bucket)
         return own
@@ -270,7 +270,7 @@ class Wire:
             return None
         # nats-server 2.11 says one too few at the end of an answer that a limit cut off; the last value knows better.
         left = max(int((reply.headers or {}).get("Nats-Num-Pending", 0)) for reply in replies[-2:])
-        return [from_direct(reply) for reply in found], left
+        return all_direct(found), left
 
     def each_of_leader(self, bucket: str, queries: Sequence[dict[str, Any]], what: str) -> Operation[list[Any]]:
         """Return what each query finds, all asked of the leader at once."""

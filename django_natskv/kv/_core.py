@@ -237,15 +237,28 @@ class Core:
         if isinstance(changes, str | bytes) or not isinstance(changes, Iterable):
             message = f"write_many takes a list of changes, not {type(changes).__name__}."
             raise UsageError(message)
-        return [self._prepare(change) for change in changes]
+        prepared: list[Write] = []
+        said: tuple[Any, ...] = ()
+        headers: dict[str, str] = {}
+        for change in changes:
+            if not isinstance(change, Change):
+                message = (
+                    f"A change is made by Change.put, create, update, delete or purge, not {type(change).__name__}."
+                )
+                raise UsageError(message)
+            # Many values of an application are written with the same headers: those are made and checked once.
+            says = (change.headers, change.operation, change.ttl_ms, type(change.ttl_ms), change.erases_history)
+            if says != said:
+                headers = change.wire_headers()
+                said = (dict(change.headers) if change.headers else change.headers, *says[1:])
+            prepared.append(self._prepare(change, headers))
+        return prepared
 
-    def _prepare(self, change: object) -> Write:
+    def _prepare(self, change: Change, headers: dict[str, str] | None = None) -> Write:
         """Return the bytes of a change; everything that can be wrong with it is, before anything is sent."""
-        if not isinstance(change, Change):
-            message = f"A change is made by Change.put, create, update, delete or purge, not {type(change).__name__}."
-            raise UsageError(message)
         key = check_key(change.key)
-        headers = change.wire_headers()
+        if headers is None:
+            headers = change.wire_headers()
         data = self.encode(key, change.value) if change.operation is Did.PUT else b""
         creates = change.revision == ABSENT
         return Write(key, data, headers, change.revision, self._what(change.doing, key), creates)

@@ -33,7 +33,7 @@ from django_natskv.exceptions import (
 from django_natskv.kv import spread
 from django_natskv.kv._nats.dial import Dialled, parse_violation, refused
 from django_natskv.kv._nats.exchange import ConnectionLost, Exchange
-from django_natskv.kv._nats.lean import LeanClient
+from django_natskv.kv._nats.lean import LeanClient, block_of
 from django_natskv.kv._nats.servers import Servers, as_operational
 from django_natskv.kv._nats.sink import Sink, run_through
 from django_natskv.kv.driver import Driver
@@ -42,7 +42,6 @@ from django_natskv.kv.settings import ConnectionSettings
 logger = logging.getLogger("django_natskv.connection")
 
 PATIENCE = 0.5  # seconds that a request which may be repeated waits for a lost connection to come back
-HEADROOM = 512  # bytes of a message that are neither value nor header, with room to spare
 
 _ANSWERS = "answers to requests"  # what is refused to who may not subscribe
 
@@ -127,6 +126,10 @@ class Client:
         """Send a request as soon as the loop turns."""
         self.driver.post(partial(self._admit, exchange))
 
+    def submit_all(self, exchanges: Sequence[Exchange]) -> None:
+        """Send several requests as soon as the loop turns, in one write."""
+        self.driver.post(partial(self._admit_all, exchanges))
+
     def new_id(self) -> str:
         """Return an id that no other write anywhere has."""
         return f"{self._origin}.{next(self._ids)}"
@@ -175,6 +178,10 @@ class Client:
             exchange.finish(self._unavailable(exchange))
             self._hurry()
 
+    def _admit_all(self, exchanges: Sequence[Exchange]) -> None:
+        for exchange in exchanges:
+            self._admit(exchange)
+
     def _flush(self) -> None:
         if self._dialled is not None:
             self._dialled.client.uncork()
@@ -185,20 +192,22 @@ class Client:
 
     def _send(self, exchange: Exchange) -> None:
         client = self.nats
-        size = len(exchange.payload)
-        if exchange.headers or size + HEADROOM > self.max_payload:
+        block = block_of(exchange.headers)
+        size = len(exchange.payload) + len(block or b"")
+        if size > self.max_payload:
             # The server closes the connection for a message whose headers and payload exceed the limit (F9).
-            size += sum(len(name) + len(value) + 4 for name, value in (exchange.headers or {}).items()) + 12
-            if size > self.max_payload:
-                exchange.finish(too_large(exchange.what, size, self.max_payload))
-                return
+            exchange.finish(too_large(exchange.what, size, self.max_payload))
+            return
         exchange.token = str(next(self._tokens))
         exchange.sent = True
         self._in_flight[exchange.token] = exchange
         try:
             reply = exchange.inbox.attach(exchange) if exchange.inbox else self._prefix + exchange.token
             client.corked = True  # until all that was posted has been published
-            run_through(client.publish(exchange.subject, exchange.payload, reply, exchange.headers))
+            if block is None:
+                run_through(client.publish(exchange.subject, exchange.payload, reply, exchange.headers))
+            else:
+                client.publish_now(exchange.subject, reply, exchange.payload, block)
         except Exception as error:  # noqa: BLE001 - whatever nats-py refuses, this request fails and no other
             self._in_flight.pop(exchange.token, None)
             exchange.sent = False

@@ -72,6 +72,14 @@ class Exchange:
         self._done = done
         self._client.submit(self)
 
+    def begin_with_others(self, done: Callable[[], None]) -> None:
+        """Be begun by ``send_with`` of one of them."""
+        self._done = done
+
+    def send_with(self, others: Sequence[Exchange]) -> None:
+        """Hand several requests, this one among them, to the client."""
+        self._client.submit_all(others)
+
     def needs(self, action: str) -> str:
         """Return the subject for which it needs the permission to ``action``: "publish" or "subscription"."""
         if action == "publish":
@@ -163,12 +171,12 @@ class Pull(Exchange):
 
 
 class Together:
-    """Several steps at once. The result is the list of theirs; an error stands in it as a value."""
+    """Several requests at once, in one write. The result is the list of theirs; an error stands in it as a value."""
 
     renews = True
     __slots__ = ("_done", "_left", "_steps", "deadline")
 
-    def __init__(self, steps: Sequence[Any]) -> None:
+    def __init__(self, steps: Sequence[Exchange]) -> None:
         self._steps = steps
         self._left = len(steps)
         self._done: Callable[[], None] | None = None
@@ -179,9 +187,11 @@ class Together:
         self._done = done
         if not self._steps:
             done()
+            return
         for step in self._steps:
             step.deadline = self.deadline
-            step.begin(self._one_done)
+            step.begin_with_others(self._one_done)
+        self._steps[0].send_with(self._steps)
 
     def _one_done(self) -> None:
         # Steps end on the loop's thread only, so this needs no lock.

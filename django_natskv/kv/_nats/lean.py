@@ -10,6 +10,7 @@ import contextlib
 from typing import Any, NamedTuple
 
 from nats.aio.client import Client as NatsClient
+from nats.errors import BadSubjectError, OutboundBufferLimitError
 from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 
 from django_natskv.kv._nats.messages import parse_delivered
@@ -130,6 +131,16 @@ def _announced(line: bytes) -> _Announced | None:
     return words[1], words[2], reply, int(words[-2]) if sizes > 1 else 0, int(words[-1])
 
 
+def block_of(headers: dict[str, Any] | None) -> bytes | None:
+    """Return ``headers`` as they are sent, b"" for none; None where one of them holds a break of lines."""
+    if not headers:
+        return b""
+    lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    if not lines.count("\r") == lines.count("\n") == len(headers):
+        return None
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
+
+
 class LeanClient(NatsClient):
     """Writes at the end of a turn of the loop instead of by a task, and hands messages to sinks directly."""
 
@@ -148,6 +159,22 @@ class LeanClient(NatsClient):
             # A line that has just broken: nats-py's read loop notices, and what is in flight fails with it.
             with contextlib.suppress(OSError, RuntimeError, AttributeError):
                 self._transport.writelines(pending)
+
+    def publish_now(self, subject: str, reply: str, payload: bytes, block: bytes) -> None:
+        """Publish while corked, with headers as ``block_of`` gives them; raises what ``publish`` does."""
+        if not self.is_connected:
+            raise OutboundBufferLimitError  # as nats-py does where nothing is kept until there is a connection again
+        if len(subject.split()) != 1:
+            raise BadSubjectError  # what follows a break would be a command of its own
+        if block:
+            size = len(block) + len(payload)
+            line = f"HPUB {subject} {reply} {len(block)} {size}\r\n".encode()
+            command = b"".join((line, block, payload, _LINE_END))
+        else:
+            line = f"PUB {subject} {reply} {len(payload)}\r\n".encode()
+            command = b"".join((line, payload, _LINE_END))
+        self._pending.append(command)
+        self._pending_data_size += len(command)
 
     def read_directly(self) -> None:
         """From now on take messages for sinks as they are read, without waking nats-py's read loop for them."""
@@ -169,12 +196,11 @@ class LeanClient(NatsClient):
     async def _send_publish(
         self, subject: str, reply: str, payload: bytes, payload_size: int, headers: dict[str, Any] | None
     ) -> None:
-        lines = "".join([f"{name}: {value}\r\n" for name, value in headers.items()]) if headers else ""
+        head = block_of(headers)
         # A break in a name or value is for nats-py to deal with, and what has no headers is fast there too.
-        if not headers or not subject or not lines.count("\r") == lines.count("\n") == len(headers):
+        if not head or not subject:
             await super()._send_publish(subject, reply, payload, payload_size, headers)
             return
-        head = f"NATS/1.0\r\n{lines}\r\n".encode()
         first = f"HPUB {subject} {reply} {len(head)} {len(head) + payload_size}\r\n".encode()
         self.stats["out_msgs"] += 1
         self.stats["out_bytes"] += payload_size

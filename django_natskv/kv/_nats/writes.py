@@ -83,7 +83,11 @@ class Writer:
             steps.append(self._exchange(info, write, headers))
         replies = yield Together(steps)
         for (position, write, headers), reply in zip(sent, replies, strict=True):
-            results[position] = yield from self._outcome(info, write, headers, reply)
+            stored = None if isinstance(reply, Exception) else _STORED(reply.data)
+            if stored is None:
+                results[position] = yield from self._outcome(info, write, headers, reply)
+            else:
+                results[position] = int(stored[1])
         return results
 
     def _outcome(

@@ -24,6 +24,7 @@ from django_natskv.cache.outages import outages_of
 from django_natskv.cache.place import Place
 from django_natskv.cache.quiet import Quiet
 from django_natskv.cache.steps import Aside, Operation
+from django_natskv.cache.turns import Turns
 from django_natskv.cache.values import UnreadableValueError
 from django_natskv.exceptions import ValueTooLarge, WrongRevision
 from django_natskv.kv import Entry
@@ -50,6 +51,19 @@ class Found(NamedTuple):  # made at each read: three times as fast as a frozen d
         return Lifetime(until=self.expires)
 
 
+class Count(NamedTuple):
+    """A sum of this process: its entry and what it says, and when it was written by the monotonic clock.
+
+    ``alone`` tells that, when it was last read, nobody else had counted on its key since this process did.
+    """
+
+    entry: Entry
+    expires: float | None
+    value: Any
+    written: float
+    alone: bool
+
+
 class Store:
     """The values of one KEY_PREFIX, in one bucket, as one process sees them."""
 
@@ -60,10 +74,12 @@ class Store:
         self.near = Near(place, prefix) if place.options.local_cache else None
         self.chunks = Chunks(place, prefix)
         self.flights = Flights()
+        self.turns = Turns()
         self.outages = outages_of(place)
         self.unreadable = 0
         self.seen: set[str] | None = None  # keys, where there is a bound on their number
         self.added: set[str] = set()  # keys that were added, or there to be added
+        self.counts: dict[str, Count] = {}  # by key, which this process counted on lately
         self._counting = threading.Lock()
         self._unreadable_told = Quiet()
 

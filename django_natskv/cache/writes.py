@@ -61,7 +61,11 @@ def add(store: Store, key: Any, stored: str, value: Any, seconds: float | None) 
 def touch(store: Store, stored: str, seconds: float | None) -> Operation[bool]:
     """Give what is there another lifetime; tell whether something was."""
     if seconds is not None and seconds <= 0:
-        return (yield from delete(store, stored))
+        return delete(store, stored)
+    return store.turns.in_turn(stored, _touch(store, stored, seconds))
+
+
+def _touch(store: Store, stored: str, seconds: float | None) -> Operation[bool]:
     lifetime = Lifetime(seconds)
     for pause in backoff.pauses():
         found = yield from store.find(stored)

@@ -16,7 +16,7 @@ from typing import Any
 from django.conf import settings
 from django.core.cache import caches
 
-from benchmarks import load
+from benchmarks import floor, load
 from benchmarks.load import KEYS, Do, DoAsync, Open, OpenAsync
 from benchmarks.pairs import Contest
 from benchmarks.request import SIZES, TASKS, THREADS
@@ -42,7 +42,7 @@ _unique = itertools.count()
 _live: set[str] = set()  # aliases whose local cache was started
 
 
-def contests(_servers: Servers, count: int | None) -> Iterator[Contest]:
+def contests(servers: Servers, count: int | None) -> Iterator[Contest]:
     """Yield the contests, each ready to run. With a ``count``, for a quick look, only some of them."""
     found = peers()
     yield from held(count)
@@ -52,7 +52,7 @@ def contests(_servers: Servers, count: int | None) -> Iterator[Contest]:
         for alias in found.values():
             fill(alias, bytes(SIZES[size]))
         name = f"cache {verb}" if verb in SIZELESS else f"cache {verb} {size}"
-        yield from blocking(name, verb, found, bytes(SIZES[size]))
+        yield from blocking(name, verb, found, bytes(SIZES[size]), servers.nats)
         yield from awaited(name, verb, found, bytes(SIZES[size]))
 
 
@@ -110,12 +110,14 @@ def fill_held(alias: str, value: Any) -> None:
 # --- what is asked of a server ---
 
 
-def blocking(name: str, verb: str, found: dict[str, str], value: bytes) -> Iterator[Contest]:
+def blocking(name: str, verb: str, found: dict[str, str], value: bytes, url: str) -> Iterator[Contest]:
     baseline = next(iter(found))
     openers = {peer: opener(alias, verb, value) for peer, alias in found.items()}
     alone = {peer: load.alone(opened) for peer, opened in openers.items()}
     bound = MANY if verb.endswith("_many") else SINGLE
     each = PREPARED if verb == "delete_many" else None
+    if verb in floor.VERBS:
+        alone[floor.FLOOR] = load.alone(floor.opener(url, verb))
     yield Contest(f"{name}, 1 thread", baseline, alone, {NATSKV: bound}, each)
     with contextlib.ExitStack() as stack:
         several = {peer: stack.enter_context(load.threads(opened, THREADS)) for peer, opened in openers.items()}

@@ -13,9 +13,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from nats.aio.client import Client as NatsClient
+from nats.errors import BadSubjectError, OutboundBufferLimitError
 from nats.protocol.parser import Parser
 
-from django_natskv.kv._nats.lean import LeanClient, LeanParser, Message
+from django_natskv.kv._nats.lean import LeanClient, LeanParser, Message, block_of
 from django_natskv.kv._nats.sink import Sink
 from tests.fix_connections import Connect
 from tests.fix_servers import NatsServer
@@ -98,6 +99,31 @@ async def test_what_is_published_is_what_nats_py_writes(headers: dict[str, str] 
         await made._send_publish("subject", "reply", b"payload", 7, headers)
         written.append((made._pending, made._pending_data_size, made.stats["out_msgs"], made.stats["out_bytes"]))
     assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("headers", [None, {"A": "1"}, {"Natskv-Format": "pickle", "Nats-Msg-Id": "a.1", "Empty": ""}])
+async def test_what_is_published_at_once_is_what_nats_py_writes(headers: dict[str, str] | None) -> None:
+    theirs, ours = NatsClient(), LeanClient()
+    await theirs._send_publish("subject", "reply", b"payload", 7, headers)
+    ours._status = LeanClient.CONNECTED
+    ours.publish_now("subject", "reply", b"payload", block_of(headers) or b"")
+    assert (ours._pending, ours._pending_data_size) == (theirs._pending, theirs._pending_data_size)
+
+
+@pytest.mark.parametrize("subject", ["", " ", "a b", "a\r\nPUB b 0\r\n", "a\n", "\ta"])
+async def test_what_is_no_subject_is_not_published_at_once(subject: str) -> None:
+    client = LeanClient()
+    client._status = LeanClient.CONNECTED
+    with pytest.raises(BadSubjectError):
+        client.publish_now(subject, "reply", b"payload", b"")
+    assert client._pending == []
+
+
+async def test_nothing_is_published_at_once_without_a_connection() -> None:
+    client = LeanClient()
+    with pytest.raises(OutboundBufferLimitError):
+        client.publish_now("subject", "reply", b"payload", b"")
+    assert client._pending == []
 
 
 async def test_what_is_corked_waits_where_it_can_be_found_and_goes_out_in_one_write(

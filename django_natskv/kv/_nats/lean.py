@@ -164,7 +164,7 @@ class LeanClient(NatsClient):
         """Publish while corked, with headers as ``block_of`` gives them; raises what ``publish`` does."""
         if not self.is_connected:
             raise OutboundBufferLimitError  # as nats-py does where nothing is kept until there is a connection again
-        if len(subject.split()) != 1:
+        if subject.split() != [subject]:
             raise BadSubjectError  # what follows a break would be a command of its own
         if block:
             size = len(block) + len(payload)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -272,7 +272,7 @@ class Core:
                 if stored is not None and stored.operation is Did.PUT:
                     raise
                 # A marker counts as a revision: what stands there must be named to be written over (F17).
-                write = replace(write, expected=ABSENT if stored is None else stored.revision)
+                write = write._replace(expected=ABSENT if stored is None else stored.revision)
             else:
                 self._tell(write, revision)
                 return revision

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from django_natskv.exceptions import (
@@ -122,7 +121,7 @@ class Batches:
                 result.append(write)
             elif write.creates and stored is not None and not stored.is_live:
                 # A marker counts as a revision: what stands there must be named to be written over (F17).
-                result.append(replace(write, expected=there))
+                result.append(write._replace(expected=there))
             else:
                 raise wrong_revision(write.what, info.bucket, write.key)
         return result

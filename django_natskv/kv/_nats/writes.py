@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from django_natskv.exceptions import OperationalError, ValueTooLarge, WrongRevision
 from django_natskv.kv._nats.config import BucketInfo
@@ -27,8 +26,7 @@ _BYTES_AT_ONCE = 2**21  # of their values
 LEADERLESS_PAUSE = 0.1  # seconds between tries while a replicated bucket elects a leader (F20)
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(NamedTuple):  # one for each of many: three times as fast as a frozen dataclass
     """One revision to be written; ``expected`` guards it, ``what`` says in words what is tried."""
 
     key: str

@@ -39,7 +39,7 @@ def lose(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Any], bool]], N
                 whole(self, message)
 
         monkeypatch.setattr(flow._Pull, "receive", receive)
-        monkeypatch.setattr(flow._Pull, "receive_all", Exchange.receive_all)  # one by one
+        monkeypatch.setattr(flow._Pull, "receive_all", Exchange.receive_each)
 
     return lose
 

@@ -74,7 +74,8 @@ class Page:
         if entry is None:
             if not self.unread:
                 return evaluator.undefined(flag.declaration)
-            return evaluator.broken(flag.declaration, self.unread, tell=partial(_tell_unread, self._place))
+            tell = partial(_tell_unread, self._place)
+            return evaluator.broken(flag.declaration, self.unread, code=evaluator.NOT_READY, tell=tell)
         try:
             definition = decoded(self._place, entry)
         except CodecError as error:

@@ -56,7 +56,8 @@ class Undeclared(AnyFlag[Any]):
 
     def details(self, *_given: Any, **_named: Any) -> Details:
         """Return that there is no such flag."""
-        return Details(None, None, ERROR, error=f'No flag is declared under the name "{self.name}".')
+        text = f'No flag is declared under the name "{self.name}".'
+        return Details(None, None, ERROR, error=text, error_code="FLAG_NOT_FOUND")
 
     async def adetails(self, *_given: Any, **_named: Any) -> Details:
         """See details()."""
@@ -185,8 +186,38 @@ def find_flag(name: str) -> AnyFlag[Any]:
     Raises ``UnknownFlag`` with DEBUG and in tests when none does; in production that is logged once, and what is
     returned is off.
     """
+    return declared_flag(name) or _unknown(name)
+
+
+def declared_flag(name: str) -> AnyFlag[Any] | None:
+    """Return the flag ``name``, whichever FlagSet declares it; None when none does."""
     for cls in flag_sets:
-        found = cls._flags.get(name)
+        found: AnyFlag[Any] | None = cls._flags.get(name)
         if found is not None:
-            return found  # type: ignore[no-any-return]
-    return _unknown(name)
+            return found
+    return None
+
+
+def unread_flags() -> str:
+    """Return why the definitions of some declared flag cannot be read; "" when all can. The first call may wait."""
+    pages = (_flag_pages.newest(place) for place in _places())
+    return next((page.unread for page in pages if page.unread), "")
+
+
+def flags_are_cut_off() -> bool:
+    """Tell whether a connection that flags are kept on is gone: what was read last holds meanwhile."""
+    return any(place.connection.status in ("disconnected", "closed") for place in _places())
+
+
+def stored_flags() -> set[str]:
+    """Return the names of the declared flags that have a definition, as far as this process knows."""
+    return {
+        flag.name
+        for cls in flag_sets
+        for flag in cls
+        if flag.name in _flag_pages.newest(place_of(cls._declaration)).entries
+    }
+
+
+def _places() -> set[Place]:
+    return {place_of(cls._declaration) for cls in flag_sets}

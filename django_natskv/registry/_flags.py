@@ -125,6 +125,14 @@ class AnyFlag(Generic[T]):
         """See details()."""
         return await (await self._anow()).adetails(_context(request, user, key, attributes))
 
+    def details_for(self, context: Context) -> Details:
+        """Return what ``details()`` does, for a context that was made beforehand."""
+        return self._now().details(context)
+
+    async def adetails_for(self, context: Context) -> Details:
+        """See details_for()."""
+        return await (await self._anow()).adetails(context)
+
     # --- changed ---
 
     def set(

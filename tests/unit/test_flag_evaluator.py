@@ -253,7 +253,7 @@ def test_a_whole_number_is_a_float():
 
 def test_a_definition_that_cannot_be_read_gives_the_declared_default(caplog):
     flag = e.broken(THEME, ValueError(), revision=4)
-    assert flag.constant == e.Details("old", None, e.ERROR, {}, "ValueError", 4)
+    assert flag.constant == e.Details("old", None, e.ERROR, {}, "ValueError", 4, e.PARSE_ERROR)
     assert e.broken(THEME, "it is no JSON").details(Context()).error == "it is no JSON"
     assert len(caplog.records) == 2
 
@@ -338,7 +338,7 @@ def test_a_context_that_fails_gives_the_declared_default_and_is_asked_again(capl
     flag = e.compiled(CHECKOUT, d.definition(CHECKOUT, True, when=r.staff), revision=2)
     asker = Asker(RuntimeError("the database is down"))
     for asked in (flag.details, async_to_sync(flag.adetails)):
-        assert asked(asker) == e.Details(False, None, e.ERROR, {}, "the database is down", 2)
+        assert asked(asker) == e.Details(False, None, e.ERROR, {}, "the database is down", 2, e.GENERAL)
     assert len(asker.asked) == 2
     assert len(caplog.records) == 1
 

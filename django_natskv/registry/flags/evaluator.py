@@ -35,6 +35,13 @@ DISABLED = "DISABLED"
 ERROR = "ERROR"
 """A reason: something failed, and the declared default holds; ``error`` says what."""
 
+PARSE_ERROR = "PARSE_ERROR"
+"""An error's code: the definition cannot be used. The codes are those of the OpenFeature specification."""
+GENERAL = "GENERAL"
+"""An error's code: anything else, such as a context that cannot be had."""
+NOT_READY = "PROVIDER_NOT_READY"
+"""An error's code: no definition can be read."""
+
 _FIELDS = ("state", "variants", "defaultVariant", "targeting", "metadata")  # others are not for the evaluator
 _NO_METADATA: Mapping[str, Any] = MappingProxyType({})
 _ANSWER = "answer"
@@ -55,6 +62,8 @@ class Details:
     error: str = ""
     revision: int | None = None
     """The revision of the definition; None when nothing is stored."""
+    error_code: str = ""
+    """What kind of failure ``error`` is, in OpenFeature's words: "PARSE_ERROR", "GENERAL", ...; empty without any."""
 
 
 class Context(Protocol):
@@ -176,7 +185,7 @@ class Compiled:
                 # What names no variant raises: there are no more of these than variants.
                 found = self._outcomes[answer, bool(key)] = self._chosen(key, None, {_ANSWER: answer})
         except Exception as error:  # noqa: BLE001 - any that an operator may raise
-            return self._failed(error)
+            return self._failed(error, str(getattr(error, "error_code", GENERAL)))  # what the evaluator raises has one
         return found
 
     def _chosen(self, key: str | None, asked_key: str | None, attributes: Mapping[str, Any]) -> Details:
@@ -191,13 +200,13 @@ class Compiled:
         reason = SPLIT if self._split and (key or found.reason == TARGETING_MATCH) else str(found.reason)
         return Details(found.value, found.variant, reason, MappingProxyType(found.flag_metadata), "", self.revision)
 
-    def _failed(self, error: Exception | str) -> Details:
+    def _failed(self, error: Exception | str, code: str = GENERAL) -> Details:
         cause = error.__cause__ or error if isinstance(error, Exception) else error
         text = str(cause) or type(cause).__name__
         if not self._told:
             self._told = True  # once a definition, not once a request
             self._tell(self, text)
-        return Details(self.declaration.value, None, ERROR, _NO_METADATA, text, self.revision)
+        return Details(self.declaration.value, None, ERROR, _NO_METADATA, text, self.revision, code)
 
 
 def compiled(
@@ -249,11 +258,16 @@ def overridden(declaration: Declaration, value: Any) -> Compiled:
 
 
 def broken(
-    declaration: Declaration, error: Exception | str, *, revision: int | None = None, tell: Tell | None = None
+    declaration: Declaration,
+    error: Exception | str,
+    *,
+    code: str = PARSE_ERROR,
+    revision: int | None = None,
+    tell: Tell | None = None,
 ) -> Compiled:
     """Return what ``declaration`` says when its definition cannot be read because of ``error``: its default."""
     result = Compiled(declaration, revision, tell=tell)
-    return result._fix(result._failed(error))
+    return result._fix(result._failed(error, code))
 
 
 def require() -> tuple[Callable[[], Any], Callable[..., Any]]:

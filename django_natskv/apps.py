@@ -29,12 +29,13 @@ class NatsKVConfig(AppConfig):
             TAG,
             check_caches,
             check_declarations,
+            check_flags,
             check_registry,
             check_settings,
         )
         from django_natskv.registry.buckets import declarations as of_the_registry  # noqa: PLC0415
 
-        for check in (check_settings, check_caches, check_registry, check_declarations):
+        for check in (check_settings, check_caches, check_registry, check_flags, check_declarations):
             register(check, TAG)
         for provider in (of_caches, of_the_registry):
             declarations.register(provider)

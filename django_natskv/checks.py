@@ -13,12 +13,13 @@ from django.core.exceptions import ImproperlyConfigured
 
 from django_natskv.cache.options import setting_problems as cache_problems
 from django_natskv.conf import Problem, aliases, setting_problems
+from django_natskv.conf.flags import flag_problems
 from django_natskv.declarations import declared_buckets
 from django_natskv.registry.checks import check_registry
 
 TAG = "natskv"
 
-__all__ = ["TAG", "check_caches", "check_declarations", "check_registry", "check_settings"]
+__all__ = ["TAG", "check_caches", "check_declarations", "check_flags", "check_registry", "check_settings"]
 
 
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:
@@ -56,3 +57,8 @@ def _to_message(problem: Problem) -> CheckMessage:
 def check_caches(**_kwargs: Any) -> list[CheckMessage]:
     """Return a message for each mistake in those of ``settings.CACHES`` that are ours. See check_settings()."""
     return [_to_message(problem) for problem in cache_problems()]
+
+
+def check_flags(**_kwargs: Any) -> list[CheckMessage]:
+    """Return a message for each mistake in ``settings.NATSKV_FLAGS``. See check_settings()."""
+    return [_to_message(problem) for problem in flag_problems()]

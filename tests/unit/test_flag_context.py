@@ -206,10 +206,13 @@ def test_a_project_need_not_have_a_function(request_of, settings, setting):
     ("setting", "says"),
     [
         ([], "NATSKV_FLAGS is list, not a mapping"),
-        ({"CONTEXTS": "x"}, "unknown keys: 'CONTEXTS'"),
-        ({"CONTEXT": "nowhere.at_all"}, "cannot be imported"),
-        ({"CONTEXT": 3}, "cannot be imported"),
+        ({"CONTEXTS": "x"}, 'unknown key "CONTEXTS"'),
+        ({"CONTEXT": "nowhere.at_all"}, r'NATSKV_FLAGS\["CONTEXT"\] is .* cannot be imported: ModuleNotFoundError'),
+        ({"CONTEXT": "os.nowhere"}, "cannot be imported: ImportError"),
+        ({"CONTEXT": 3}, "is int, not a string"),
+        ({"CONTEXT": []}, "is list, not a string"),
         ({"CONTEXT": f"{__name__}.NOT_CALLABLE"}, "no function of a request"),
+        ({"CONTEXT": "asyncio.wait_for"}, "does not take a request alone: missing a required argument"),
     ],
     ids=str,
 )

@@ -102,6 +102,20 @@ def test_a_flag_is_set_to_a_value_or_a_definition(flag, flags, tmp_path):
     assert Features.limit.value() == 900
 
 
+def test_a_flag_is_reset_to_what_is_declared_whatever_is_stored(flag, flags):
+    done = flag("reset", "new_checkout")
+    assert (done.code, done.out, done.error) == (0, "", "new_checkout: off (declared); nothing was stored")
+    assert not flags.exists
+    assert flag("on", "new_checkout").code == 0
+    done = flag("reset", "new_checkout", "--actor", "ann", "--comment", "enough")
+    assert (done.code, done.error) == (0, "new_checkout: off (declared)")
+    assert flags.read("new_checkout") is None
+    assert [(one.actor, one.comment) for one in Features.new_checkout.history()][-1] == ("ann", "enough")
+    flags.put("limit", b"{")
+    assert flag("reset", "limit").code == 0
+    assert flags.read("limit") is None
+
+
 def test_what_a_flag_says_to_somebody_is_explained(flag, flags):
     assert as_json(flag("explain", "new_checkout", "--format", "json"))["why"].startswith("nothing is stored")
     flag("target", "new_checkout", "--users", "7", "--groups", "beta")
@@ -159,6 +173,7 @@ def test_expired_flags_are_listed_with_their_owners_and_warned_of(flag, manage):
         (("set", "theme", "--json", "manage.py"), "no JSON"),
         (("explain", "theme", "--attribute", "plan"), "NAME=VALUE"),
         (("expired", "--on", "today"), "no day"),
+        (("reset", "zzz"), "natskv_flag list"),
         (("show", "theme", "--using", "other"), "'default'"),
         (("nothing",), "invalid choice"),
     ],
@@ -172,7 +187,7 @@ def test_a_mistake_in_the_call_is_one_line_and_writes_nothing(flag, flags, argum
 
 def test_without_a_server_it_fails_in_one_line(flag, manage):
     manage.configure({"default": {"SERVERS": ["nats://127.0.0.1:1"]}}, **SETTINGS)
-    for arguments in (("list",), ("on", "new_checkout"), ("explain", "theme")):
+    for arguments in (("list",), ("on", "new_checkout"), ("explain", "theme"), ("reset", "theme")):
         done = flag(*arguments)
         assert (done.code, done.out) == (1, "")
         assert "SERVERS" in done.error

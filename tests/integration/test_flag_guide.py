@@ -64,7 +64,7 @@ def test_the_lines_of_the_guide_do_what_it_says(make_server, tmp_path):
     assert len(lines) == 5
     [template] = re.findall(r"^```html\+django\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
     commands = [shlex.split(line)[3:] for line in text.splitlines() if line.startswith("$ python manage.py")]
-    assert len(commands) == 5
+    assert len(commands) == 6
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "__init__.py").touch()
     (tmp_path / "shop" / "config.py").write_text(declared)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
-from django.utils.cache import patch_vary_headers
+from django.utils.cache import patch_cache_control, patch_vary_headers
 
 from django_natskv import registry
 from django_natskv.registry._flags import context_of
@@ -60,6 +60,8 @@ def _with_id(response: HttpResponseBase, request: HttpRequest, context: Context)
     if context.reads_cookie:
         patch_vary_headers(response, ("Cookie",))
     if context.new_id is not None:
+        # The cookie is one visitor's own: a cache that kept it would hand it to others, with other cookies alike.
+        patch_cache_control(response, private=True)
         response.set_cookie(
             anonymous.COOKIE,
             anonymous.to_cookie(context.new_id),

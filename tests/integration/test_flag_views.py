@@ -81,6 +81,27 @@ def test_a_visitor_gets_an_id_when_a_percentage_asks_and_keeps_the_answer(site):
     assert {Client().get("/share").content for _ in range(20)} == {b"True True", b"False False"}
 
 
+def test_no_cache_keeps_a_visitors_id_for_others(site, settings):
+    settings.MIDDLEWARE = [
+        "django.middleware.cache.UpdateCacheMiddleware",
+        "django.middleware.cache.FetchFromCacheMiddleware",
+        "django_natskv.middleware.RegistryMiddleware",
+    ]
+    settings.CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "LOCATION": "flags"}}
+    Features.new_checkout.set(True, when=r.percentage(50))
+    ids = set()
+    for _ in range(3):
+        visitor = Client()
+        visitor.cookies["consent"] = "yes"  # as everybody has it: the answers vary by the same cookies
+        first = visitor.get("/share")
+        assert "private" in first["Cache-Control"]
+        ids.add(first.cookies[anonymous.COOKIE].value)
+        again = visitor.get("/share")
+        assert (again.content, anonymous.COOKIE in again.cookies) == (first.content, False)
+        assert "private" not in again.get("Cache-Control", "")
+    assert len(ids) == 3
+
+
 def test_a_cookie_that_was_tampered_with_is_none(site):
     Features.new_checkout.set(True, when=r.percentage(50))
     site.cookies[anonymous.COOKIE] = "anon-me:forged"

@@ -80,6 +80,8 @@ class Undeclared(AnyFlag[Any]):
 
 
 _undeclared: dict[str, Undeclared] = {}
+MOST_UNDECLARED = 1_000
+"""Names that are logged and kept: a name may come from a browser."""
 
 
 def _unknown(name: str, where: str = "") -> Undeclared:
@@ -89,8 +91,10 @@ def _unknown(name: str, where: str = "") -> Undeclared:
         raise UnknownFlag(message)
     found = _undeclared.get(name)
     if found is None:
-        logger.error("%s It is off.", message)
-        found = _undeclared[name] = Undeclared(name)
+        found = Undeclared(name)
+        if len(_undeclared) < MOST_UNDECLARED:
+            logger.error("%s It is off.", message)
+            _undeclared[name] = found
     return found
 
 

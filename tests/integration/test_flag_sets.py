@@ -16,7 +16,7 @@ from django.utils.functional import SimpleLazyObject
 
 from django_natskv import connections, registry
 from django_natskv.exceptions import UsageError
-from django_natskv.registry import InvalidDefinition, rules as r
+from django_natskv.registry import InvalidDefinition, _flag_sets, rules as r
 from django_natskv.registry._flag_pages import Page
 from django_natskv.registry._flag_sets import Undeclared
 from tests.fix_waiting import eventually
@@ -343,6 +343,15 @@ def test_an_undeclared_name_is_off_in_production_and_logged_once(monkeypatch, ca
         found.set(True)
     with pytest.raises(registry.UnknownFlag):
         found.definition  # noqa: B018
+
+
+def test_names_that_a_browser_makes_up_are_not_kept_without_end(monkeypatch, caplog):
+    monkeypatch.delattr(mail, "outbox")
+    monkeypatch.setattr(_flag_sets, "_undeclared", {})
+    monkeypatch.setattr(_flag_sets, "MOST_UNDECLARED", 3)
+    for number in range(6):
+        assert registry.find_flag(f"made_up_{number}").value() is None
+    assert len(_flag_sets._undeclared) == len(caplog.records) == 3
 
 
 # --- moments ---

@@ -6,7 +6,6 @@ evaluation.
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -76,7 +75,7 @@ def reading(flag: Any) -> Operation[list[Revision[Any]]]:
         changes = {name: (before.get(name), now.get(name)) for name in names}
         actor, comment = from_headers(entry.headers)
         found.append(Revision(entry.revision, entry.created, actor, comment, entry.operation, value, changes))
-        before = copy.deepcopy(now)
+        before = _definition(entry.value) if now else {}  # another copy: each revision is the caller's own
     return found
 
 

@@ -5,7 +5,6 @@ Owns the public face of one flag. Knows nothing of how a definition is kept or e
 
 from __future__ import annotations
 
-import copy
 import datetime as dt
 from collections.abc import Mapping
 from functools import partial
@@ -191,7 +190,7 @@ class AnyFlag(Generic[T]):
         entry = _flag_pages.page_of(self._where()).entries.get(self.name)
         if entry is None:
             return None
-        found = copy.deepcopy(_flag_pages.decoded(self._where(), entry))
+        found = _flag_pages.decoded(self._where(), entry)
         if not isinstance(found, dict):
             message = f'What is stored of the flag "{self.name}" is {type(found).__name__}, not an object.'
             raise CodecError(message, bucket=self._where().bucket, key=self.name)

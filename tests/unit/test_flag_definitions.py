@@ -297,6 +297,10 @@ def test_numbers_and_objects_may_be_tuned_beyond_what_is_declared():
         ({"beta": "on"}, "beta: a shared rule is an object with one operator, not str"),
         ({"beta": {"cut": 1}}, "beta.cut: there is no such operator"),
         ({"beta": {"!": [{"$ref": "gamma"}]}}, 'beta.![0].$ref: there is no shared rule "gamma"'),
+        (
+            {"beta": {"!": [{"$ref": "beta"}]}},
+            'beta: the shared rule "beta" refers to itself: beta > beta',
+        ),
     ],
     ids=numbered(),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import json
 import logging
 import sys
 from typing import Any
@@ -238,6 +239,42 @@ def test_whatever_is_wrong_gives_the_declared_default_and_one_line_in_the_log(de
     [line] = [record for record in caplog.records if record.name == LOGGER]
     assert line.levelno == logging.WARNING
     assert line.getMessage() == f'The flag "{declared.name}" (revision 7) gives its declared default: {details.error}'
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_what_is_no_number_in_json_is_no_value(text):
+    for declared, value in ((RATE, text), (LAYOUT, f'{{"columns": {text}}}')):
+        stored = json.loads(f'{{"state": "ENABLED", "variants": {{"a": {value}}}, "defaultVariant": "a"}}')
+        assert ask(declared, stored).error_code == e.PARSE_ERROR
+    metadata = {"a": json.loads(text)}
+    assert ask(RATE, {"state": "ENABLED", "variants": {"a": 1.5}, "metadata": metadata}).value == 0.5
+
+
+def test_an_object_that_is_nested_too_deeply_gives_the_declared_default():
+    deep: dict[str, Any] = {}
+    for _ in range(700):
+        deep = {"a": deep}
+    flag = e.compiled(LAYOUT, {"state": "ENABLED", "variants": {"a": deep}, "defaultVariant": "a"})
+    assert flag.details(Context()).error.startswith("maximum recursion depth")
+    assert flag.details(Context()).value == LAYOUT.value
+
+
+def test_the_declared_object_is_the_callers_own_whatever_failed():
+    flag = e.compiled(LAYOUT, d.definition(LAYOUT, LAYOUT.value, when=r.staff))
+    flag.details(Asker(RuntimeError())).value["columns"] = "mine"
+    e.broken(LAYOUT, "no").details(Context()).value["columns"] = "mine"
+    assert LAYOUT.value == {"columns": 1}
+
+
+def test_the_evaluator_writes_no_log_of_what_is_usual(caplog):
+    percentage = e.compiled(CHECKOUT, d.definition(CHECKOUT, True, when=r.percentage(50)))
+    version = e.compiled(CHECKOUT, d.definition(CHECKOUT, True, when=r.attribute("version").semver(">=", "2.0.0")))
+    for _ in range(3):
+        assert percentage.details(Context()).value is False
+        assert version.details(Context(attributes={"version": "<script>"})).value is False
+    assert caplog.records == []
+    logging.getLogger("openfeature.contrib").error("of somebody else")
+    assert len(caplog.records) == 1
 
 
 def test_a_bool_is_no_float():

@@ -6,6 +6,7 @@ import datetime as dt
 import itertools
 import uuid
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
@@ -292,6 +293,29 @@ def test_shared_rules_are_put_where_they_are_named():
     assert with_evaluators(logic, evaluators) == {
         "if": [{"or": [{"var": "s"}, {"starts_with": [{"var": "email"}, "\\d\u00e9"]}]}, ["on", 1], None]
     }
+
+
+def test_shared_rules_that_multiply_are_told_and_not_carried_out():
+    doubled: dict[str, Any] = {f"a{n}": {"or": [{"$ref": f"a{n + 1}"}, {"$ref": f"a{n + 1}"}]} for n in range(40)}
+    doubled["a40"] = {"var": "is_staff"}
+    with pytest.raises(ValueError, match="more than 1,000 shared rules"):
+        with_evaluators({"$ref": "a0"}, doubled)
+    assert with_evaluators([{"$ref": "a40"}] * 1_000, doubled) == [{"var": "is_staff"}] * 1_000
+
+
+def test_what_is_nested_too_deeply_is_said_to_be():
+    nested: Any = {"var": "is_staff"}
+    for depth in range(1, 1_500):
+        nested = {"!": [nested]}
+        if depth % 10 == 9:  # Python's parts give up at different depths
+            assert isinstance(describe({"if": [nested, "on", None]}), str)
+            assert isinstance(schema.evaluator_problems({"a": nested}), list)
+            assert isinstance(
+                schema.problems({"state": "ENABLED", "variants": {"on": True}, "targeting": nested}), list
+            )
+    assert describe({"if": [nested, "on", None]}) == "what is nested too deeply to be told"
+    assert schema.evaluator_problems({"a": nested}) == [schema.Problem("", "it is nested too deeply")]
+    assert schema.problems({"state": "ENABLED", "variants": {"on": True}, "targeting": nested})
 
 
 def test_a_shared_rule_that_is_missing_or_goes_in_a_circle_is_told():

@@ -7,7 +7,9 @@ gathers what it is asked for.
 from __future__ import annotations
 
 import copy
+import json
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -43,6 +45,8 @@ NOT_READY = "PROVIDER_NOT_READY"
 """An error's code: no definition can be read."""
 
 _FIELDS = ("state", "variants", "defaultVariant", "targeting", "metadata")  # others are not for the evaluator
+_EVALUATORS_LOGGER = "openfeature.contrib"
+_asking = threading.local()  # whether this thread is in the evaluator
 _NO_METADATA: Mapping[str, Any] = MappingProxyType({})
 _ANSWER = "answer"
 _CHOOSE = {"var": _ANSWER}  # targeting that says what a program said
@@ -171,9 +175,15 @@ class Compiled:
 
     def _own(self, details: Details) -> Details:
         """Return ``details`` with a value that the caller may change."""
-        return details if self.declaration.kind != "object" else replace(details, value=copy.deepcopy(details.value))
+        if self.declaration.kind != "object":
+            return details
+        try:
+            return replace(details, value=copy.deepcopy(details.value))
+        except RecursionError as error:
+            return self._failed(error)
 
     def _evaluated(self, key: str | None, attributes: Mapping[str, Any]) -> Details:
+        _asking.now = True
         try:
             if self._program is None:
                 return self._chosen(key, key, attributes)
@@ -186,6 +196,8 @@ class Compiled:
                 found = self._outcomes[answer, bool(key)] = self._chosen(key, None, {_ANSWER: answer})
         except Exception as error:  # noqa: BLE001 - any that an operator may raise
             return self._failed(error, str(getattr(error, "error_code", GENERAL)))  # what the evaluator raises has one
+        finally:
+            _asking.now = False
         return found
 
     def _chosen(self, key: str | None, asked_key: str | None, attributes: Mapping[str, Any]) -> Details:
@@ -206,7 +218,8 @@ class Compiled:
         if not self._told:
             self._told = True  # once a definition, not once a request
             self._tell(self, text)
-        return Details(self.declaration.value, None, ERROR, _NO_METADATA, text, self.revision, code)
+        value = copy.deepcopy(self.declaration.value)  # an object is the caller's own
+        return Details(value, None, ERROR, _NO_METADATA, text, self.revision, code)
 
 
 def compiled(
@@ -231,6 +244,7 @@ def compiled(
         targeting = with_evaluators(definition.get("targeting"), evaluators or {})
         result = Compiled(declaration, revision, asked_by(targeting) if targeting else _NOTHING, tell)
         flag = {name: definition[name] for name in _FIELDS if definition.get(name) is not None}
+        json.dumps([flag.get("variants"), flag.get("metadata")], allow_nan=False)  # Python reads NaN and 1e999
         if flag.get("state") != "DISABLED":
             result._program = program_of(targeting)
         asked = targeting if result._program is None else _CHOOSE
@@ -287,4 +301,14 @@ def _evaluator() -> tuple[Callable[[], Any], Callable[..., Any]]:
             "pip install 'django-natskv[flags]'."
         )
         raise ImproperlyConfigured(message) from error
+    logging.getLogger(_EVALUATORS_LOGGER).addFilter(_is_not_ours)
     return FlagdCore, EvaluationContext
+
+
+def _is_not_ours(_record: logging.LogRecord) -> bool:
+    """Tell whether the evaluator logs for somebody else. What we ask it is told by ``Details``, and once by us.
+
+    It would write an error each time that somebody without a targeting key asks for a percentage, and a traceback
+    whenever what a browser sends as its version is none.
+    """
+    return not getattr(_asking, "now", False)

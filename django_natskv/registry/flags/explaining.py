@@ -49,16 +49,12 @@ def summary(declaration: Declaration, definition: Any) -> str:
 
 
 def _conditions(targeting: Any) -> Iterator[Any]:
-    found = operation(targeting)
-    if found is None:
-        return
-    operator, arguments = found
-    if operator != "if":
-        return
-    while len(arguments) > 1:
-        condition, _, *arguments = arguments
-        yield condition
-    yield from _conditions(arguments[0] if arguments else None)
+    while (found := operation(targeting)) is not None and found[0] == "if":
+        arguments = found[1]
+        while len(arguments) > 1:
+            condition, _, *arguments = arguments
+            yield condition
+        targeting = arguments[0] if arguments else None
 
 
 def _parts(condition: Any) -> Iterator[Any]:
@@ -72,7 +68,7 @@ def _parts(condition: Any) -> Iterator[Any]:
 def _holds(declaration: Declaration, logic: Any, evaluators: Mapping[str, Any], context: Context) -> bool:
     try:
         targeting = {"if": [with_evaluators(logic, evaluators), "on", "off"]}
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     # Under the flag's own name, by which people are divided.
     probe = Declaration(declaration.name, _YES_NO, "off")

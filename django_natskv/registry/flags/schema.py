@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from django_natskv.registry.flags.rules import VERSION, VERSION_COMPARISONS
-from django_natskv.registry.flags.targeting import operation
+from django_natskv.registry.flags.targeting import operation, with_evaluators
 
 STATES = ("ENABLED", "DISABLED")
 LARGEST = 2**53 - 1  # the largest whole number that each JSON reader takes for itself
@@ -58,20 +58,37 @@ def problems(definition: Any, evaluators: Mapping[str, Any] | None = None) -> li
         json.dumps(definition, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         return [Problem("", f"it cannot be written as JSON: {error}")]
-    return list(_definition(definition, evaluators or {}))
+    return _all(_definition(definition, evaluators or {}))
 
 
 def evaluator_problems(evaluators: Any) -> list[Problem]:
     """Return the mistakes in ``evaluators``, shared rules by name."""
     if not isinstance(evaluators, Mapping):
         return [Problem("", f"shared rules are an object of rules by name, not {_type(evaluators)}")]
-    found = []
+    return _all(_shared(evaluators)) or _all(_circles(evaluators))
+
+
+def _all(found: Iterator[Problem]) -> list[Problem]:
+    try:
+        return list(found)
+    except RecursionError:
+        return [Problem("", "it is nested too deeply")]
+
+
+def _shared(evaluators: Mapping[str, Any]) -> Iterator[Problem]:
     for name, logic in evaluators.items():
         if operation(logic) is None:
-            found.append(Problem(str(name), f"a shared rule is an object with one operator, not {_type(logic)}"))
+            yield Problem(str(name), f"a shared rule is an object with one operator, not {_type(logic)}")
         else:
-            found += _logic(logic, str(name), evaluators)
-    return found
+            yield from _logic(logic, str(name), evaluators)
+
+
+def _circles(evaluators: Mapping[str, Any]) -> Iterator[Problem]:
+    for name in evaluators:
+        try:
+            with_evaluators({"$ref": name}, evaluators)
+        except ValueError as error:
+            yield Problem(str(name), str(error))
 
 
 def _definition(definition: Mapping[str, Any], evaluators: Mapping[str, Any]) -> Iterator[Problem]:

@@ -5,6 +5,7 @@ Owns how targeting is walked. Knows nothing of what its operators compute, nor o
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ ANYTHING = "*"
 """Among what targeting needs: it makes up names as it goes, and may ask about anything."""
 
 _FLAGD = "$flagd"  # what the evaluator adds to a context: the time and the flag's own name
+MOST_REFERENCES = 1_000
+"""Shared rules that one piece of targeting may come to name, those named by shared rules included."""
 _TESTS_EACH = frozenset({"all", "filter", "map", "none", "reduce", "some"})
 
 
@@ -61,19 +64,20 @@ def operation(logic: Any) -> tuple[str, list[Any]] | None:
 def with_evaluators(logic: Any, evaluators: Mapping[str, Any]) -> Any:
     """Return ``logic`` with each ``{"$ref": name}`` replaced by what ``evaluators`` has under that name.
 
-    Raises ``ValueError`` for a name that is not there, and for a rule that refers to itself. (The evaluator's own
-    replacement works on text, and fails where a rule holds a backslash or refers to another rule.)
+    Raises ``ValueError`` for a name that is not there, for a rule that refers to itself, and for more than
+    ``MOST_REFERENCES``: thirty rules that each name the next one twice would be a thousand million. (The evaluator's
+    own replacement works on text, and fails where a rule holds a backslash or refers to another rule.)
     """
-    return _replaced(logic, evaluators, ())
+    return _replaced(logic, evaluators, (), itertools.count(1))
 
 
-def _replaced(logic: Any, evaluators: Mapping[str, Any], within: tuple[str, ...]) -> Any:
+def _replaced(logic: Any, evaluators: Mapping[str, Any], within: tuple[str, ...], count: Iterator[int]) -> Any:
     if isinstance(logic, list):
-        return [_replaced(item, evaluators, within) for item in logic]
+        return [_replaced(item, evaluators, within, count) for item in logic]
     if not isinstance(logic, Mapping):
         return logic
     if set(logic) != {"$ref"}:
-        return {key: _replaced(value, evaluators, within) for key, value in logic.items()}
+        return {key: _replaced(value, evaluators, within, count) for key, value in logic.items()}
     name = logic["$ref"] if isinstance(logic["$ref"], str) else json.dumps(logic["$ref"])
     if name in within:
         message = f'the shared rule "{name}" refers to itself: {" > ".join((*within, name))}'
@@ -81,7 +85,10 @@ def _replaced(logic: Any, evaluators: Mapping[str, Any], within: tuple[str, ...]
     if name not in evaluators:
         message = f'there is no shared rule "{name}"; there are: {", ".join(sorted(evaluators)) or "none"}'
         raise ValueError(message)
-    return _replaced(evaluators[name], evaluators, (*within, name))
+    if next(count) > MOST_REFERENCES:
+        message = f"it comes to name more than {MOST_REFERENCES:,} shared rules"
+        raise ValueError(message)
+    return _replaced(evaluators[name], evaluators, (*within, name), count)
 
 
 def _names(logic: Any) -> Iterator[str]:

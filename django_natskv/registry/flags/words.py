@@ -21,7 +21,10 @@ def describe(targeting: Any) -> str:
 
     ``targeting`` is that of a definition, or any part of it, such as a rule's. What has no words is shown as JSON.
     """
-    return _results(targeting) or _condition(targeting)
+    try:
+        return _results(targeting) or _condition(targeting)
+    except RecursionError:
+        return "what is nested too deeply to be told"
 
 
 def _results(logic: Any) -> str | None:

@@ -310,6 +310,16 @@ def test_shared_rules_are_checked_alike(evaluators, problem):
     assert str(caught.value) == f"Cannot share these rules: {problem}."
 
 
+def test_a_definition_is_checked_with_the_shared_rules_that_it_names():
+    rules = {"circle": {"!": [{"$ref": "circle"}]}, "picks": {"if": [{"var": "is_staff"}, "green", None]}}
+    stored = {"state": "ENABLED", "variants": {"new": "new"}, "defaultVariant": "new"}
+    for name, problem in (
+        ("circle", 'targeting: the shared rule "circle" refers to itself: circle > circle'),
+        ("picks", 'targeting.if[1]: there is no variant "green"; there are: new'),
+    ):
+        assert [str(one) for one in schema.problems({**stored, "targeting": {"$ref": name}}, rules)] == [problem]
+
+
 def test_shared_rules_may_refer_to_each_other():
     d.check_evaluators({"beta": {"!": [{"$ref": "gamma"}]}, "gamma": STAFF})
     d.check_evaluators({})

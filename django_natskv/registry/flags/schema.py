@@ -108,9 +108,21 @@ def _definition(definition: Mapping[str, Any], evaluators: Mapping[str, Any]) ->
     if not isinstance(targeting, Mapping) or len(targeting) > 1:
         yield Problem("targeting", "it is an object with one operator, or with none")
     elif targeting:
-        yield from _logic(targeting, "targeting", evaluators)
-        if variants:
-            yield from _results(targeting, "targeting", variants)
+        yield from _targeting(targeting, variants, evaluators)
+
+
+def _targeting(
+    targeting: Mapping[str, Any], variants: Mapping[str, Any], evaluators: Mapping[str, Any]
+) -> Iterator[Problem]:
+    found = list(_logic(targeting, "targeting", evaluators))
+    yield from found
+    if not found:
+        try:
+            targeting = with_evaluators(targeting, evaluators)
+        except ValueError as error:
+            yield Problem("targeting", str(error))
+    if variants:
+        yield from _results(targeting, "targeting", variants)
 
 
 def _variants(variants: Mapping[str, Any]) -> Iterator[Problem]:

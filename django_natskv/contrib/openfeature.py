@@ -84,29 +84,31 @@ class NatsKVProvider(AbstractProvider):
         if new:
             self.emit_provider_configuration_changed(ProviderEventDetails(flags_changed=sorted(new)))
 
-    def _look(self, **_: Any) -> None:
+    def _look(self, *, waits: bool = True, **_: Any) -> None:
         """See how it is about the definitions now, and tell if that is another than before."""
-        if self._status is ProviderStatus.NOT_READY:
-            return  # initialize() is at it
-        why = unread_flags()
-        status = ProviderStatus.ERROR if why else ProviderStatus.READY
-        if not why and flags_are_cut_off():
-            status, why = ProviderStatus.STALE, "The connection is gone: what was read last holds."
-        with self._changing:
-            told, self._status = self._status, status
-            if told is status:
-                return
-            if status is ProviderStatus.READY:
-                self.emit_provider_ready(ProviderEventDetails())
-            elif status is ProviderStatus.STALE:
-                self.emit_provider_stale(ProviderEventDetails(message=why))
-            else:
-                details = ProviderEventDetails(message=why, error_code=ErrorCode.PROVIDER_NOT_READY)
-                self.emit_provider_error(details)
+        # One after another: who looked first must not tell last.
+        if not self._changing.acquire(blocking=waits):
+            return
+        try:
+            if self._status is not ProviderStatus.NOT_READY:  # initialize() is at it, or it was shut down
+                self._tell(*_how_it_is())
+        finally:
+            self._changing.release()
+
+    def _tell(self, status: ProviderStatus, why: str) -> None:
+        told, self._status = self._status, status
+        if told is status:
+            return
+        if status is ProviderStatus.READY:
+            self.emit_provider_ready(ProviderEventDetails())
+        elif status is ProviderStatus.STALE:
+            self.emit_provider_stale(ProviderEventDetails(message=why))
+        else:
+            self.emit_provider_error(ProviderEventDetails(message=why, error_code=ErrorCode.PROVIDER_NOT_READY))
 
     def _answer(self, details: Details, default: Any, kind: type[Any]) -> FlagResolutionDetails[Any]:
         if self._status is ProviderStatus.ERROR and details.error_code != ErrorCode.PROVIDER_NOT_READY:
-            self._look()  # nobody is told that an empty bucket can be read
+            self._look(waits=False)  # nobody is told that an empty bucket can be read
         return _told(details, default, kind)
 
     def _resolve(
@@ -186,6 +188,15 @@ class NatsKVProvider(AbstractProvider):
     ) -> FlagResolutionDetails[Any]:
         """See resolve_object_details()."""
         return await self._aresolve(flag_key, default_value, evaluation_context, dict)
+
+
+def _how_it_is() -> tuple[ProviderStatus, str]:
+    why = unread_flags()
+    if why:
+        return ProviderStatus.ERROR, why
+    if flags_are_cut_off():
+        return ProviderStatus.STALE, "The connection is gone: what was read last holds."
+    return ProviderStatus.READY, ""
 
 
 def _found(name: str, default: Any, kind: type[Any]) -> AnyFlag[Any] | FlagResolutionDetails[Any]:

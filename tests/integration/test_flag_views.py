@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
@@ -10,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse
 from django.template import Context, RequestContext, Template, TemplateSyntaxError
 from django.test import AsyncClient, Client, RequestFactory
+from django.utils import timezone
 
 from django_natskv import registry
 from django_natskv.middleware import RegistryMiddleware
@@ -152,6 +154,27 @@ def test_twenty_flags_cost_no_query_and_no_way_to_the_server(make_server, settin
             assert Client().get("/many").content == expected
     finally:
         server.thaw()
+
+
+@pytest.mark.django_db
+def test_flags_that_ask_nothing_of_the_user_leave_the_session_alone(site, settings, django_assert_num_queries):
+    settings.MIDDLEWARE = [
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django_natskv.middleware.RegistryMiddleware",
+    ]
+    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    over = r.between(None, timezone.now() - dt.timedelta(hours=1))
+    rules = (None, r.languages("en"), r.attribute("plan") == "pro", over, ~r.nobody)
+    for number, flag in enumerate(Many):
+        flag.set(True, when=rules[number % len(rules)])
+    site.cookies[settings.SESSION_COOKIE_NAME] = "s" * 32
+    with django_assert_num_queries(0):
+        answer = site.get("/many")
+    assert answer.content.count(b"True") == 12
+    assert (answer.cookies, answer.get("Vary")) == ({}, None)
+    Features.new_checkout.set(True, when=r.staff)
+    assert "Cookie" in site.get("/share")["Vary"]  # the session was opened
 
 
 # --- the browser and templates ---

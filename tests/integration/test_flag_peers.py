@@ -16,6 +16,7 @@ import mmh3
 import pytest
 
 from django_natskv.registry import AnyFlag, rules as r
+from django_natskv.registry.flags.schema import problems
 from tests.fix_commands import ROOT
 from tests.fix_registry import Shelf
 from tests.flag_classes import Features
@@ -24,14 +25,26 @@ PACKAGES = ("@openfeature/flagd-core@4.0.1", "@openfeature/core@1.12.0")
 SCRIPT = """
 const { FlagdCore } = require("@openfeature/flagd-core");
 const asked = JSON.parse(require("fs").readFileSync(0, "utf8"));
-const log = { debug() {}, info() {}, warn() {}, error() {} };
-const core = new FlagdCore(undefined, log);
-core.setConfigurations(JSON.stringify({ flags: asked.flags, $evaluators: asked.shared }));
+const told = [];
+const log = { debug: (text) => told.push(String(text)), info() {}, warn() {}, error() {} };
 const kinds = { boolean: "Boolean", string: "String", integer: "Number", float: "Number", object: "Object" };
-console.log(JSON.stringify(asked.questions.map(([name, kind, fallback, context]) => {
+const accepts = (configuration) => {
+  told.length = 0;
+  try {
+    const core = new FlagdCore(undefined, log);
+    core.setConfigurations(JSON.stringify(configuration));
+    return told.some((text) => text.startsWith("invalid")) ? null : core;
+  } catch (error) {
+    return null;
+  }
+};
+const valid = asked.definitions.map((flag) => accepts({ flags: { flag }, $evaluators: asked.shared }) !== null);
+const core = accepts({ flags: asked.flags, $evaluators: asked.shared });
+const answers = asked.questions.map(([name, kind, fallback, context]) => {
   const found = core[`resolve${kinds[kind]}Evaluation`](name, fallback, context, log);
   return [found.value, found.variant ?? null, found.reason];
-})));
+});
+console.log(JSON.stringify({ valid, answers }));
 """
 CONTEXTS: tuple[dict[str, Any], ...] = (
     {},
@@ -88,22 +101,29 @@ def flagd_js() -> Path:
     return directory
 
 
-def answers(directory: Path, flags: Shelf, questions: list[tuple[AnyFlag[Any], dict[str, Any]]]) -> list[list[Any]]:
-    """Return value, variant and reason of each question, as the other implementation reads what is stored."""
-    stored = {flag.name: flags.read(flag.name) for flag, _ in questions}
-    asked = [[flag.name, flag.declaration.kind, flag.declaration.value, context] for flag, context in questions]
-    given = {"flags": stored, "shared": flags.read("_evaluators") or {}, "questions": asked}
+def run(directory: Path, **given: Any) -> Any:
+    asked = {"flags": {}, "shared": {}, "questions": [], "definitions": [], **given}
     done = subprocess.run(
         ["node", "peer.cjs"],
         cwd=directory,
-        input=json.dumps(given),
+        input=json.dumps(asked),
         capture_output=True,
         text=True,
         timeout=40,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    found: list[list[Any]] = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def answers(directory: Path, flags: Shelf, questions: list[tuple[AnyFlag[Any], dict[str, Any]]]) -> list[list[Any]]:
+    """Return value, variant and reason of each question, as the other implementation reads what is stored."""
+    stored = {flag.name: flags.read(flag.name) for flag, _ in questions}
+    asked = [[flag.name, flag.declaration.kind, flag.declaration.value, context] for flag, context in questions]
+    # It answers nothing when its schema, that of flagd, does not allow what is stored.
+    found: list[list[Any]] = run(directory, flags=stored, shared=flags.read("_evaluators") or {}, questions=asked)[
+        "answers"
+    ]
     return found
 
 
@@ -142,6 +162,60 @@ def test_each_type_without_a_rule_means_the_same_to_another_implementation(flags
         (flag, {}) for flag in Features if flag is not Features.new_checkout
     ]
     assert answers(flagd_js, flags, asked) == [ours(flag, {}) for flag, _ in asked]
+
+
+def definition(**more: Any) -> dict[str, Any]:
+    return {"state": "ENABLED", "variants": {"on": True, "off": False}, "defaultVariant": "on", **more}
+
+
+def targeting(logic: Any) -> dict[str, Any]:
+    return definition(targeting={"if": [logic, "on", "off"]})
+
+
+def test_what_flagds_schema_refuses_is_refused(flagd_js):
+    mail, version = {"var": "mail"}, {"var": "version"}
+    refused = [
+        definition(state="ON"),
+        {"variants": {"on": True}},
+        definition(variants={}),
+        definition(variants={"on": True, "off": "no"}),
+        definition(variants={"on": None}),
+        definition(variants={"": True}),
+        definition(defaultVariant=3),
+        definition(metadata={"a": {}}),
+        definition(metadata=[]),
+        definition(targeting="on"),
+        targeting({"eval": ["1"]}),
+        targeting({"==": [1]}),
+        targeting({"starts_with": [mail]}),
+        targeting({"ends_with": [mail, 3]}),
+        targeting({"sem_ver": [version, ">=", "two"]}),
+        targeting({"sem_ver": [version, "=>", "2.0.0"]}),
+        targeting({"sem_ver": [version, ">="]}),
+        targeting({"reduce": [[1], 2]}),
+        targeting({"$ref": 3}),
+        definition(targeting={"fractional": [["on", "half"]]}),
+        definition(targeting={"fractional": [mail, ["on", 1, 2]]}),
+        definition(targeting={"fractional": ["on"]}),
+        targeting({"var": "$flagd.secret"}),
+    ]
+    allowed = [
+        definition(),
+        definition(defaultVariant=None),
+        definition(targeting={}),
+        definition(metadata={"a": 1, "b": "c", "d": True}),
+        targeting({"or": [{"fractional": [[True, 25], [False, 75]]}, {"in": ["beta", {"var": "groups"}]}]}),
+        targeting({"sem_ver": [version, "^", "2.0.0"]}),
+        targeting({">=": [{"var": "$flagd.timestamp"}, 3]}),
+        definition(targeting={"fractional": [{"cat": [mail, "x"]}, ["on", 1], ["off", 3]]}),
+        definition(targeting={"if": [{"$ref": "shared"}, "on"]}),
+    ]
+    shared: dict[str, Any] = {"shared": {"===": [mail, "ann@example.com"]}}
+    told = run(flagd_js, definitions=[*refused, *allowed], shared=shared)["valid"]
+    assert told[len(refused) :] == [True] * len(allowed)
+    assert [problems(one, shared) for one in allowed] == [[]] * len(allowed)
+    assert told[: len(refused)] == [False] * len(refused)
+    assert [one for one in refused if not problems(one, shared)] == []
 
 
 def test_the_implementation_of_javascript_divides_people_by_the_version_before(flags, flagd_js):

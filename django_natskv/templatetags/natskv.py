@@ -59,8 +59,12 @@ def flag(parser: Parser, token: Token) -> FlagNode:
 
 @register.simple_tag(takes_context=True)
 def variant(context: Context, flag: AnyFlag[Any] | str, **about: Any) -> Any:
-    """Give the value of a flag: ``{% variant "theme" as t %}``. What may follow the name: see flag()."""
-    return _value(context, flag, about)
+    """Give the value of a flag: ``{% variant "theme" as t %}``. What may follow the name: see flag().
+
+    In production it is empty where no flag is declared under that name.
+    """
+    value = _value(context, flag, about)
+    return "" if value is None else value
 
 
 @register.simple_tag

@@ -7,13 +7,15 @@ import datetime as dt
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
+from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.template import Context, RequestContext, Template, TemplateSyntaxError
 from django.test import AsyncClient, Client, RequestFactory
 from django.utils import timezone
 
 from django_natskv import registry
+from django_natskv.decorators import flag_required
 from django_natskv.middleware import RegistryMiddleware
 from django_natskv.registry import rules as r
 from django_natskv.registry.flags import anonymous
@@ -208,6 +210,21 @@ def test_flags_in_templates(flags, settings):
     assert render("{% natskv_flags as f %}{{ f.theme }}", request) == "old"
     with pytest.raises(registry.UnknownFlag):
         render('{% flag "nobody" %}{% endflag %}', request)
+
+
+def test_a_name_that_nobody_declares_hides_what_it_guards_in_production(site, settings, monkeypatch):
+    with pytest.raises(registry.UnknownFlag):
+        render('{% variant "nobody_at_all" %}')
+    monkeypatch.delattr(mail, "outbox")  # no test environment any more
+    request = RequestFactory().get("/")
+    source = '{% flag "nobody_at_all" %}on{% else %}off{% endflag %}<{% variant "nobody_at_all" %}>'
+    assert render(source, request) == "off<>"
+    with pytest.raises(Http404):
+        flag_required("nobody_at_all")(HttpResponse)(request)
+    settings.DEBUG = True
+    for ask in (lambda: render(source, request), lambda: flag_required("nobody_at_all")(HttpResponse)(request)):
+        with pytest.raises(registry.UnknownFlag):
+            ask()
 
 
 def test_a_config_in_a_template(flags, settings):

@@ -48,7 +48,7 @@ def test_e224_it_has_no_unknown_keys(settings):
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        (add_plan, "is function, not a string."),
+        pytest.param(add_plan, "is function, not a string.", id="a function"),
         ("nowhere.at_all", "is 'nowhere.at_all', which cannot be imported: ModuleNotFoundError"),
         ("add_plan", "cannot be imported: ImportError"),
         (f"{__name__}.NO_FUNCTION", "which is no function of a request."),

@@ -112,7 +112,9 @@ class FlagSetType(type):
         made._flags = {key: value for key, value in attrs.items() if isinstance(value, AnyFlag)}
         for key, flag in made._flags.items():
             flag.declared_in(made, key)  # not by __set_name__, whose errors Python 3.11 wraps
-        made._declaration = _declaration(name, made.__module__, getattr(made, "Meta", None))
+        # Not by getattr(), which in production finds a flag of every name.
+        meta = next((vars(base)["Meta"] for base in made.__mro__ if "Meta" in vars(base)), None)
+        made._declaration = _declaration(name, made.__module__, meta)
         if made._flags:
             require()  # now, and not in a view
             flag_sets.append(made)

@@ -6,6 +6,7 @@ import datetime as dt
 from types import new_class
 
 import pytest
+from django.core import mail
 
 from django_natskv import registry
 from django_natskv.exceptions import UsageError
@@ -37,6 +38,15 @@ def test_flags_know_their_names_and_come_in_order(undone):
     assert Some._declaration.bucket == "flags"
     assert found(Some) == []
     assert {Some.first, Some.second} <= set(registry.all_flags())
+
+
+def test_a_set_without_meta_can_be_declared_in_production(undone, monkeypatch):
+    monkeypatch.delattr(mail, "outbox")  # neither DEBUG nor a test: a name that is not declared raises nothing
+
+    class Some(registry.FlagSet):
+        first = registry.Flag()
+
+    assert Some._declaration.bucket == "flags"
 
 
 def test_a_base_without_flags_gives_its_meta(undone):

@@ -7,3 +7,7 @@ from django.core.asgi import get_asgi_application
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_project.settings")
 
 application = get_asgi_application()
+
+from django_natskv import registry  # noqa: E402 - needs Django to be set up
+
+registry.start()  # copies config and flags now, so that the first request need not wait for them

@@ -15,9 +15,12 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_natskv.middleware.RegistryMiddleware",
+    "example_project.shop.outages.OutageMiddleware",
 ]
 ROOT_URLCONF = "example_project.urls"
 WSGI_APPLICATION = "example_project.wsgi.application"
@@ -30,5 +33,21 @@ NATSKV = {
     "default": {
         "SERVERS": "embedded",  # data in .natskv/, beside this file
         "NAME": "example shop",
+        # Made by `natskv_bucket sync`, as are those that the caches below and shop/config.py declare.
+        "BUCKETS": {"orders": {"history": 8}},
     },
 }
+CACHES = {
+    "default": {
+        "BACKEND": "django_natskv.cache.NatsKVCache",
+        "LOCATION": "pages",
+        "OPTIONS": {"ON_ERROR": "miss"},  # without the server, pages are made anew
+    },
+    "sessions": {
+        "BACKEND": "django_natskv.cache.NatsKVCache",
+        "LOCATION": "sessions",
+        "OPTIONS": {"BUCKET": {"storage": "file"}},  # baskets outlive the server
+    },
+}
+SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+SESSION_CACHE_ALIAS = "sessions"

@@ -1,4 +1,4 @@
-"""The form that writes an order, by compare-and-set."""
+"""The forms of the shop. That of the orders carries the revision that it was filled from, for a compare-and-set."""
 
 from __future__ import annotations
 
@@ -10,6 +10,37 @@ from django.core.exceptions import ValidationError
 
 from django_natskv.kv import Bucket, Entry
 from example_project.shop import orders
+from example_project.shop.basket import MOST, Basket, carriers
+from example_project.shop.catalog import PRODUCTS
+from example_project.shop.config import Carrier
+
+
+class BasketForm(forms.Form):
+    code = forms.ChoiceField(
+        choices=[(code, product.name) for code, product in PRODUCTS.items()], widget=forms.HiddenInput
+    )
+    count = forms.IntegerField(label="How many", min_value=0, max_value=MOST)
+
+
+class CheckoutForm(forms.Form):
+    name = forms.CharField(label="Your name", max_length=80, widget=forms.TextInput(attrs={"autocomplete": "name"}))
+
+    def __init__(self, data: Any = None, *, new: bool) -> None:
+        super().__init__(data)
+        self.carriers: dict[str, Carrier] = {carrier.pk: carrier for carrier in carriers()}
+        choices = [(code, f"{carrier.name}, {carrier.price} €") for code, carrier in self.carriers.items()]
+        choices.append(("", "I fetch it myself"))
+        self.fields["carrier"] = forms.ChoiceField(
+            label="Sent by",
+            required=False,
+            choices=choices,
+            initial=choices[0][0],
+            widget=forms.RadioSelect if new else forms.Select,
+        )
+
+    def order(self, basket: Basket) -> dict[str, Any]:
+        """Return the order that the form, which is valid, makes of a basket."""
+        return orders.order_of(basket, self.cleaned_data["name"], self.carriers.get(self.cleaned_data["carrier"]))
 
 
 class OrderForm(forms.Form):

@@ -1,13 +1,18 @@
-"""The bucket of orders: how to get at it on both faces, and how an entry is shown."""
+"""The bucket of orders: how to get at it on both faces, what is kept in it, and how an entry is shown."""
 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from django_natskv import connections
+from django_natskv.exceptions import BucketNotFound
 from django_natskv.kv import Bucket, Entry
+from example_project.shop.basket import Basket
+from example_project.shop.config import Carrier
 
 BUCKET = "orders"  # made by: manage.py natskv_bucket create orders --history 8
 
@@ -19,6 +24,38 @@ def open_orders() -> Bucket:
 async def aopen_orders() -> Bucket:
     context = await connections["default"].akv()
     return await context.aopen_bucket(BUCKET)
+
+
+def new_key() -> str:
+    """Return a key that sorts by time, and that nobody guesses who has ordered at the same second."""
+    return f"order.{datetime.now(UTC):%y%m%d-%H%M%S}-{secrets.token_hex(4)}"
+
+
+def order_of(basket: Basket, name: str, carrier: Carrier | None) -> dict[str, Any]:
+    """Return what is kept of an order."""
+    return {
+        "items": basket.counts,
+        "name": name,
+        "carrier": carrier.code if carrier is not None else "",
+        "total": str(basket.total + basket.shipping(carrier)),
+        "state": "new",
+    }
+
+
+def sold(code: str) -> int:
+    """Return how many of a product were ever ordered. Reads every order: to be cached."""
+    try:
+        bucket = open_orders()
+    except BucketNotFound:
+        return 0
+    return sum(_count(entry.value, code) for entry in bucket.get_many(bucket.keys("order.*")).values())
+
+
+def _count(order: Any, code: str) -> int:
+    # Anybody may have written anything under the key, by the page of orders.
+    items = order.get("items") if isinstance(order, dict) else None
+    count = items.get(code) if isinstance(items, dict) else None
+    return count if isinstance(count, int) else 0
 
 
 def newest_first(entries: Iterable[Entry]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from django_natskv.exceptions import BucketNotFound, NatsKVError, OperationalError, UsageError, WrongRevision
+from django_natskv.exceptions import OperationalError, UsageError, WrongRevision
 from django_natskv.kv import Bucket, Entry
 from example_project.shop import orders
 from example_project.shop.events import is_asgi
@@ -18,43 +18,34 @@ from example_project.shop.forms import OrderForm
 
 @require_GET
 def page(request: HttpRequest) -> HttpResponse:
-    try:
-        bucket = orders.open_orders()
-        entries = bucket.get_many(bucket.keys())
-        form = OrderForm.of(entries.get(request.GET.get("key", "")))
-    except OperationalError as error:
-        return _unavailable(request, error)
+    bucket = orders.open_orders()
+    entries = bucket.get_many(bucket.keys())
+    form = OrderForm.of(entries.get(request.GET.get("key", "")))
     return _render(request, rows=orders.newest_first(entries.values()), form=form)
 
 
 @require_GET
 async def apage(request: HttpRequest) -> HttpResponse:
-    try:
-        bucket = await orders.aopen_orders()
-        entries = await bucket.aget_many(await bucket.akeys())
-        form = OrderForm.of(entries.get(request.GET.get("key", "")))
-    except OperationalError as error:
-        return _unavailable(request, error)
-    return _render(request, rows=orders.newest_first(entries.values()), form=form, here="shop:apage")
+    bucket = await orders.aopen_orders()
+    entries = await bucket.aget_many(await bucket.akeys())
+    form = OrderForm.of(entries.get(request.GET.get("key", "")))
+    return _render(request, rows=orders.newest_first(entries.values()), form=form, here="shop:aorders")
 
 
 @require_POST
 def save(request: HttpRequest) -> HttpResponse:
     form = OrderForm(request.POST)
-    try:
-        bucket = orders.open_orders()
-        if form.is_valid():
-            try:
-                form.write(bucket)
-            except WrongRevision as error:
-                return _lost(request, bucket, form, error)
-            except (UsageError, OperationalError) as error:
-                form.add_error(None, str(error))
-            else:
-                return redirect("shop:page")
-        entries = bucket.get_many(bucket.keys())
-    except OperationalError as error:
-        return _unavailable(request, error)
+    bucket = orders.open_orders()
+    if form.is_valid():
+        try:
+            form.write(bucket)
+        except WrongRevision as error:
+            return _lost(request, bucket, form, error)
+        except (UsageError, OperationalError) as error:
+            form.add_error(None, str(error))
+        else:
+            return redirect("shop:orders")
+    entries = bucket.get_many(bucket.keys())
     return _render(request, HTTPStatus.BAD_REQUEST, rows=orders.newest_first(entries.values()), form=form)
 
 
@@ -73,13 +64,8 @@ def _lost(request: HttpRequest, bucket: Bucket, form: OrderForm, error: WrongRev
     )
 
 
-def _unavailable(request: HttpRequest, error: NatsKVError) -> HttpResponse:
-    missing = isinstance(error, BucketNotFound)
-    return _render(request, HTTPStatus.SERVICE_UNAVAILABLE, problem=error, missing=missing)
-
-
 def _render(request: HttpRequest, status: int = HTTPStatus.OK, **context: Any) -> HttpResponse:
     # A stream without an end can be followed where its face is the server's: that of the page does not matter.
     events = "shop:aevents" if is_asgi(request) else "shop:events"
-    context = {"bucket": orders.BUCKET, "here": "shop:page", "events": events, **context}
-    return render(request, "shop/page.html", context, status=status)
+    context = {"bucket": orders.BUCKET, "here": "shop:orders", "events": events, **context}
+    return render(request, "shop/orders.html", context, status=status)

@@ -1,10 +1,9 @@
-"""The pages of the example project, on both kinds of servers."""
+"""The page of orders of the example project, on both kinds of servers."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,34 +12,18 @@ from django.contrib.staticfiles import finders
 from django.core.asgi import get_asgi_application
 from django.test import AsyncClient, Client
 
-from django_natskv import connections
 from django_natskv.kv import Bucket
-from example_project import settings as example
-from example_project.shop import events, orders
+from tests.fix_shop import bucket, declared, shop
 from tests.fix_waiting import eventually
+
+__all__ = ["bucket", "declared", "shop"]  # fixtures
 
 # Django looks at database connections when a request begins and ends, if another test has left one.
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def shop(natskv: Any, settings: Any, monkeypatch: pytest.MonkeyPatch, bucket_name: str) -> None:
-    """The example project on the shared server, its bucket not made yet."""
-    for name in ("INSTALLED_APPS", "MIDDLEWARE", "ROOT_URLCONF", "TEMPLATES", "STATIC_URL"):
-        setattr(settings, name, getattr(example, name))
-    monkeypatch.setattr(orders, "BUCKET", bucket_name)
-    monkeypatch.setattr(events, "HEARTBEAT", 0.05)
-
-
-@pytest.fixture
-def bucket(shop: None, bucket_name: str) -> Iterator[Bucket]:
-    context = connections["default"].kv()
-    yield context.create_bucket({"bucket": bucket_name, "history": 8, "storage": "memory"})
-    context.delete_bucket(bucket_name)
-
-
 def save(client: Client, key: str, value: str = "", revision: int | str = "", **more: str) -> Any:
-    return client.post("/save/", {"key": key, "value": value, "revision": revision, **more})
+    return client.post("/orders/save/", {"key": key, "value": value, "revision": revision, **more})
 
 
 # --- the page ---
@@ -58,7 +41,7 @@ async def test_the_page_shows_the_live_entries_the_last_change_first(bucket: Buc
         await bucket.aput(key, {"item": key, "note": "<b>"})
     await bucket.adelete("order.gone")
     await bucket.aput("order.1", ["ä"])
-    response = await _get(face, "/")
+    response = await _get(face, "/orders/")
     assert response.status_code == 200
     text = response.content.decode()
     assert text.index('data-key="order.1"') < text.index('data-key="order.2"')
@@ -70,18 +53,18 @@ async def test_the_page_shows_the_live_entries_the_last_change_first(bucket: Buc
 
 @pytest.mark.parametrize("face", ["sync", "async"])
 async def test_the_page_asks_for_the_bucket_that_is_missing(shop: None, face: str, bucket_name: str):
-    response = await _get(face, "/")
+    response = await _get(face, "/orders/")
     assert response.status_code == 503
     assert f"natskv_bucket create {bucket_name} --history 8" in response.content.decode()
 
 
 def test_a_page_fetches_nothing_from_elsewhere(bucket: Bucket, client: Client):
-    text = client.get("/").content.decode()
+    text = client.get("/orders/").content.decode()
     assert "://" not in text
     assert "//" not in text.replace("<!doctype", "")
 
 
-@pytest.mark.parametrize("path", ["/static/shop/page.css", "/static/shop/page.js"])
+@pytest.mark.parametrize("path", ["/static/shop/shop.css", "/static/shop/orders.js"])
 def test_its_files_are_served(shop: None, path: str):
     assert finders.find(path.removeprefix("/static/"))
 
@@ -94,7 +77,7 @@ def test_the_form_creates_changes_and_deletes(bucket: Bucket, client: Client):
     entry = bucket.get("order.1")
     assert entry is not None
     assert entry.value == {"item": "tea"}
-    text = client.get("/", {"key": "order.1"}).content.decode()
+    text = client.get("/orders/", {"key": "order.1"}).content.decode()
     assert f'value="{entry.revision}"' in text
     assert save(client, "order.1", "null", entry.revision).status_code == 302
     entry = bucket.get("order.1")
@@ -118,7 +101,7 @@ def test_a_lost_race_is_shown_in_its_own_words_and_writes_nothing(bucket: Bucket
     # What was typed is kept, on the newer revision: saving again is a decision.
     assert f'value="{theirs}"' in text
     assert "&quot;mine&quot;</textarea>" in text
-    assert 'href="/?key=order.1"' in text
+    assert 'href="/orders/?key=order.1"' in text
     assert save(client, "order.1", '"mine"', theirs).status_code == 302
 
 
@@ -154,14 +137,14 @@ def test_to_change_or_delete_what_is_gone_is_a_lost_race(bucket: Bucket, client:
 def test_a_mistake_is_explained_and_writes_nothing(
     bucket: Bucket, client: Client, fields: dict[str, str], message: str
 ):
-    response = client.post("/save/", fields)
+    response = client.post("/orders/save/", fields)
     assert response.status_code == 400
     assert message in response.content.decode()
     assert bucket.keys() == []
 
 
 def test_nobody_writes_from_another_site(bucket: Bucket):
-    assert Client(enforce_csrf_checks=True).post("/save/", {"key": "order.1", "value": "1"}).status_code == 403
+    assert Client(enforce_csrf_checks=True).post("/orders/save/", {"key": "order.1", "value": "1"}).status_code == 403
 
 
 def test_saving_where_the_bucket_is_missing_says_so(shop: None, client: Client):
@@ -179,7 +162,7 @@ def parsed(chunk: bytes) -> tuple[str, Any]:
 
 def test_the_stream_replays_completes_and_follows(bucket: Bucket, client: Client):
     bucket.put("order.1", "one")
-    response: Any = client.get("/events/")
+    response: Any = client.get("/orders/events/")
     chunks = response.streaming_content
 
     def following() -> tuple[str, Any]:
@@ -196,7 +179,7 @@ def test_the_stream_replays_completes_and_follows(bucket: Bucket, client: Client
 
 
 def test_a_stream_whose_browser_left_leaves_no_watch(bucket: Bucket, client: Client, nats_server: Any):
-    response: Any = client.get("/events/")
+    response: Any = client.get("/orders/events/")
     next(response.streaming_content)
     assert nats_server.consumers(f"KV_{bucket.name}")
     response.close()
@@ -206,7 +189,7 @@ def test_a_stream_whose_browser_left_leaves_no_watch(bucket: Bucket, client: Cli
 async def test_the_awaited_stream_does_the_same_and_leaves_no_watch(bucket: Bucket, nats_server: Any):
     await bucket.aput("order.1", "one")
     scope = {
-        "type": "http", "http_version": "1.1", "method": "GET", "path": "/async/events/", "query_string": b"",
+        "type": "http", "http_version": "1.1", "method": "GET", "path": "/async/orders/events/", "query_string": b"",
         "headers": [(b"host", b"testserver")],
     }  # fmt: skip
     server = ApplicationCommunicator(get_asgi_application(), scope)
@@ -228,19 +211,19 @@ async def test_the_awaited_stream_does_the_same_and_leaves_no_watch(bucket: Buck
     await asyncio.to_thread(eventually, lambda: nats_server.consumers(f"KV_{bucket.name}") == [])
 
 
-@pytest.mark.parametrize("page", ["/", "/async/"])
+@pytest.mark.parametrize("page", ["/orders/", "/async/orders/"])
 async def test_both_pages_follow_the_stream_that_their_server_can_serve(bucket: Bucket, page: str):
     plain = (await asyncio.to_thread(Client().get, page)).content
     awaited = (await AsyncClient().get(page)).content
-    assert b'data-events="/events/"' in plain
-    assert b'data-events="/async/events/"' in awaited
+    assert b'data-events="/orders/events/"' in plain
+    assert b'data-events="/async/orders/events/"' in awaited
 
 
 async def test_a_stream_is_refused_by_the_other_kind_of_server(bucket: Bucket):
-    assert (await asyncio.to_thread(Client().get, "/async/events/")).status_code == 501
-    assert (await AsyncClient().get("/events/")).status_code == 501
+    assert (await asyncio.to_thread(Client().get, "/async/orders/events/")).status_code == 501
+    assert (await AsyncClient().get("/orders/events/")).status_code == 501
 
 
 async def test_there_is_no_stream_of_a_missing_bucket(shop: None):
-    assert (await AsyncClient().get("/async/events/")).status_code == 404
-    assert (await asyncio.to_thread(Client().get, "/events/")).status_code == 404
+    assert (await AsyncClient().get("/async/orders/events/")).status_code == 404
+    assert (await asyncio.to_thread(Client().get, "/orders/events/")).status_code == 404

@@ -1,0 +1,22 @@
+"""What a visitor sees when the bucket is missing or the server is away. Knows nothing of any view."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.utils.deprecation import MiddlewareMixin
+
+from django_natskv.exceptions import BucketNotFound, OperationalError
+
+
+class OutageMiddleware(MiddlewareMixin):
+    """Answers with a page that says what is wrong, and what to do, wherever a view meets an ``OperationalError``."""
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if not isinstance(error, OperationalError):
+            return None
+        bucket = error.bucket if isinstance(error, BucketNotFound) else None
+        context = {"problem": error, "missing": bucket}
+        return render(request, "shop/unavailable.html", context, status=HTTPStatus.SERVICE_UNAVAILABLE)

@@ -78,7 +78,7 @@ define install
 endef
 
 $(VENV)/.demo: pyproject.toml | $(BIN)/python
-	$(call install,embedded$(comma)flags)
+	$(call install,demo)
 
 $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(call install,dev)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shlex
 import signal
@@ -14,24 +15,31 @@ from typing import NoReturn
 
 HOST = "127.0.0.1"
 PORT = 8000
+HINTS = (
+    ("natskv_key", "put", "orders", "order.1", '{"item": "tea"}'),
+    ("natskv_config", "set", "shop.ShopConfig.banner", "Tea week"),
+    ("natskv_flag", "rollout", "new_checkout", "50"),
+)
 INTERRUPTED = 128 + signal.SIGINT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Return the exit status: 0; 1 when a step of the walk did not do what it says; 130 when it was interrupted."""
     parser = argparse.ArgumentParser(prog="python -m example_project.demo", description=__doc__)
-    parser.add_argument("--once", action="store_true", help="end after the walk")
+    parts = parser.add_mutually_exclusive_group()
+    parts.add_argument("--once", action="store_true", help="end after the walk")
+    parts.add_argument("--serve", action="store_true", help="leave the walk out")
     options = parser.parse_args(arguments)
     os.environ["DJANGO_SETTINGS_MODULE"] = "example_project.settings"
     # A pipe is to show each line when it happens, too.
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    return _walk() or (0 if options.once else _serve())
-
-
-def _walk() -> int:
     import django  # noqa: PLC0415 - from here on Ctrl-C is understood, and the settings are known
 
     django.setup()
+    return (0 if options.serve else _walk()) or (0 if options.once else _serve())
+
+
+def _walk() -> int:
     from django_natskv.exceptions import NatsKVError  # noqa: PLC0415
     from example_project.transcript import Transcript, WalkFailed  # noqa: PLC0415
     from example_project.walk import walk  # noqa: PLC0415
@@ -46,18 +54,24 @@ def _walk() -> int:
 
 def _serve() -> int:
     """Serve the example until Ctrl-C."""
-    from django.core.management import call_command  # noqa: PLC0415
+    from django.core.management import CommandError, call_command  # noqa: PLC0415
 
     from example_project.transcript import Transcript  # noqa: PLC0415
 
+    try:
+        call_command("natskv_bucket", "sync", stdout=io.StringIO(), stderr=io.StringIO())
+    except CommandError as error:
+        print(f"The buckets of the shop cannot be made. {error}", file=sys.stderr)
+        return 1
     port = free_port(PORT)
     transcript = Transcript()
-    transcript.title("7. The example project")
+    transcript.title("The shop, in your browser")
     if port != PORT:
         transcript.say(f"Port {PORT} of {HOST} is taken by another program: this is on port {port} instead.")
     transcript.good(f"http://{HOST}:{port}/")
     transcript.say("Leave it open in a browser, and change something from another terminal:")
-    transcript.say(f"$ {_hint()}")
+    for words in HINTS:
+        transcript.say(f"$ {_typed(words)}")
     transcript.say("Ctrl-C ends it. The nats-server ends by itself when nobody uses it any more; the data stays.")
     print()
     os.environ["DJANGO_RUNSERVER_HIDE_WARNING"] = "true"  # that it is for development is what this is about
@@ -65,14 +79,11 @@ def _serve() -> int:
     return 0
 
 
-def _hint() -> str:
-    """Return a command that changes an entry."""
-    from example_project.shop.orders import BUCKET  # noqa: PLC0415
-    from example_project.walk import MANAGE, short  # noqa: PLC0415
+def _typed(words: Sequence[str]) -> str:
+    """Return how one types a command of the example's ``manage.py`` here."""
+    from example_project.walk.processes import MANAGE, short  # noqa: PLC0415
 
-    write = f'c["default"].kv().open_bucket("{BUCKET}").put("order.1", "mine")'
-    code = f"from django_natskv import connections as c; {write}"
-    return shlex.join([short(sys.executable), short(MANAGE), "shell", "-v0", "-c", code])
+    return shlex.join([short(sys.executable), short(MANAGE), *words])
 
 
 def free_port(first: int) -> int:

@@ -24,7 +24,18 @@ from tests.fix_waiting import eventually
 pytestmark = pytest.mark.slow
 
 Demo = Callable[..., "subprocess.Popen[str]"]
-STEPS = ["A real nats-server", "A bucket", "Entries", "A lost race", "History", "A watch in a second process"]
+STEPS = [
+    "A real nats-server",
+    "A bucket",
+    "Entries",
+    "A lost race",
+    "History",
+    "A watch in a second process",
+    "The shop, on three workers",
+    "A page in the cache",
+    "A config that two people change",
+    "A flag, from the command line",
+]
 
 
 def environment(place: Path, **more: str) -> dict[str, str]:
@@ -72,6 +83,12 @@ def demo(place: Path) -> Iterator[Demo]:
         process.communicate()
 
 
+def manage(place: Path, *arguments: str) -> None:
+    """Run the example's ``manage.py``."""
+    script = str(ROOT / "example_project" / "manage.py")
+    subprocess.run([sys.executable, script, *arguments], check=True, capture_output=True, env=environment(place))
+
+
 def read_until(process: subprocess.Popen[str], text: str) -> str:
     """Return the output up to the line that has ``text``, or up to its end."""
     assert process.stdout is not None
@@ -83,11 +100,13 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
     return "".join(lines)
 
 
+@pytest.mark.timeout(150)  # two walks, with five processes each
 def test_the_walk_does_what_it_says_and_says_what_it_measured(demo: Demo, place: Path):
     process = demo("--once")
-    out, err = process.communicate(timeout=50)
-    assert (process.returncode, err) == (0, "")
-    assert [title for title in STEPS if title in out] == STEPS
+    out, err = process.communicate(timeout=70)
+    assert (process.returncode, err) == (0, ""), out
+    chapters = [re.search(rf"^{number}\. {title}", out, re.MULTILINE) for number, title in enumerate(STEPS, 1)]
+    assert all(chapters)
     assert "\x1b" not in out
     assert f"data in {place}" in out
     assert "natskv_bucket create orders --history 8\n  The bucket 'orders' is ready." in out
@@ -95,15 +114,38 @@ def test_the_walk_does_what_it_says_and_says_what_it_measured(demo: Demo, place:
     median, worst = map(float, re.search(r"median ([\d.]+) ms, worst ([\d.]+) ms", out).groups())  # type: ignore[union-attr]
     assert 0 < median <= worst
     assert "Traceback" not in out
+    of_the_shop(out)
+    assert children(process.pid) == []
+    # A second walk joins the data of the first one.
+    process = demo("--once")
+    assert (process.communicate(timeout=70)[1], process.returncode) == ("", 0)
     assert children(process.pid) == []
     eventually(lambda: server.running(place) is None, 15, "the unused server to end")
 
 
-def test_a_second_walk_joins_the_data_of_the_first(demo: Demo):
-    for _ in range(2):
-        process = demo("--once")
-        _, err = process.communicate(timeout=50)
-        assert (process.returncode, err) == (0, "")
+def of_the_shop(out: str) -> None:
+    """Look for what each chapter of the shop measured."""
+    cached, config, flag = (part.split("\n\n")[0] for part in re.split(r"^\d+\. ", out, flags=re.MULTILINE)[-3:])
+    answers = re.findall(r"(hit|miss) +([\d.]+) ms   (\w+) worker (\d+), made by (\d+)", cached)
+    assert [what for what, *_ in answers] == ["miss", "hit", "hit", "hit"]
+    assert len({made_by for *_, made_by in answers}) == 1
+    assert sorted((name, worker) for _, _, name, worker, _ in answers[1:]) == sorted(staff(out))
+    assert re.search(r"^  Conflict: ShopConfig .* was changed by somebody else", config, re.MULTILINE)
+    assert re.search(r"lost, merged and saved in [\d.]+ ms", config)
+    assert "natskv_flag on new_checkout" in flag
+    for part in (config, flag):
+        told = re.findall(r"^ +([\d.]+) ms   (\w+) worker (\d+)$", part, re.MULTILINE)
+        assert sorted((name, worker) for _, name, worker in told) == sorted(staff(out))
+        assert all(float(delay) > 0 for delay, *_ in told)
+
+
+def staff(out: str) -> list[tuple[str, str]]:
+    """Return server and process of each worker."""
+    [line] = [line for line in out.splitlines() if "they answered after" in line]
+    found = re.findall(r"(\w+) worker (\d+)", line)
+    assert [name for name, _ in found] == ["gunicorn", "gunicorn", "uvicorn"]
+    assert len({pid for _, pid in found}) == 3
+    return found
 
 
 def test_on_a_terminal_it_is_coloured_unless_told_not_to_be(demo: Demo):
@@ -124,14 +166,15 @@ def test_on_a_terminal_it_is_coloured_unless_told_not_to_be(demo: Demo):
 
 
 def test_it_serves_the_example_until_ctrl_c(demo: Demo, place: Path):
-    process = demo()
+    process = demo("--serve")
     out = read_until(process, "Quit the server")
+    assert STEPS[0] not in out
     url = re.search(r"^  (http://127\.0\.0\.1:\d+/)$", out, re.MULTILINE)
     assert url
     with urllib.request.urlopen(url[1], timeout=10) as response:
-        assert 'data-key="order.' in response.read().decode()
-    with urllib.request.urlopen(f"{url[1]}events/", timeout=10) as stream:
-        assert stream.readline() == b"event: entry\n"
+        assert "Tea shop" in response.read().decode()
+    with urllib.request.urlopen(f"{url[1]}orders/events/", timeout=10) as stream:
+        assert stream.readline() == b"event: complete\n"
         os.killpg(process.pid, signal.SIGINT)  # while a page is open
         _, err = process.communicate(timeout=20)
     assert process.returncode == 0
@@ -143,7 +186,7 @@ def test_it_serves_the_example_until_ctrl_c(demo: Demo, place: Path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 def test_it_ends_as_cleanly_by_other_signals(demo: Demo, number: signal.Signals):
-    process = demo()
+    process = demo("--serve")
     read_until(process, "Quit the server")
     process.send_signal(number)
     assert process.communicate(timeout=20)[1] == ""
@@ -153,7 +196,16 @@ def test_it_ends_as_cleanly_by_other_signals(demo: Demo, number: signal.Signals)
 
 @pytest.mark.parametrize(
     "moment",
-    ["1. A real", "natskv_bucket create", ">>> import asyncio", "watch_orders", "That is process", "7. The example"],
+    [
+        "1. A real",
+        "natskv_bucket create",
+        ">>> import asyncio",
+        "watch_orders",
+        "That is process",
+        "m gunicorn",
+        "conflict.merge",
+        "natskv_flag on",
+    ],
 )
 def test_ctrl_c_ends_it_cleanly_at_any_moment(demo: Demo, moment: str):
     process = demo()
@@ -176,8 +228,8 @@ def test_a_reader_that_leaves_ends_it_quietly(demo: Demo):
 
 
 def test_ctrl_c_that_ends_the_reader_as_well_is_as_quiet(demo: Demo):
-    process = demo()
-    read_until(process, "7. The example")
+    process = demo("--serve")
+    read_until(process, "The shop, in your browser")
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
@@ -196,9 +248,7 @@ def test_a_server_that_cannot_be_started_is_one_line_and_exit_status_1(demo: Dem
 
 
 def test_a_bucket_that_is_not_as_the_walk_wants_it_fails_the_walk(demo: Demo, place: Path):
-    manage = str(ROOT / "example_project" / "manage.py")
-    create = [sys.executable, manage, "natskv_bucket", "create", "orders", "--history", "2"]
-    subprocess.run(create, check=True, capture_output=True, env=environment(place))
+    manage(place, "natskv_bucket", "create", "orders", "--history", "2")
     process = demo("--once")
     out, err = process.communicate(timeout=50)
     assert process.returncode == 1
@@ -219,7 +269,7 @@ def test_it_says_when_port_8000_is_taken(demo: Demo):
     except OSError:
         listener = socket.socket()  # somebody else has taken it, which serves as well
     with listener:
-        process = demo()
+        process = demo("--serve")
         out = read_until(process, "Quit the server")
         os.killpg(process.pid, signal.SIGINT)
         process.communicate(timeout=20)

@@ -1,4 +1,7 @@
-"""The walk through django-natskv that ``make demo`` takes: every line of it is executed, every number measured."""
+"""The first chapters of the walk: a server, a bucket, its entries, and who is told of them.
+
+Owns what is shown of the facade. Knows nothing of the shop but its bucket of orders.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import django
@@ -23,27 +25,13 @@ from django_natskv import connections, server
 from django_natskv.exceptions import WrongRevision
 from example_project.shop.orders import BUCKET
 from example_project.transcript import Transcript, WalkFailed
+from example_project.walk.processes import MANAGE, PATIENCE, manage, short, started
 
 CHANGES = 20
 PAUSE = 0.02  # seconds between two changes: each is to be told before the next is made
-PATIENCE = 10.0  # seconds to wait for the other process before the walk has failed
-MANAGE = Path(__file__).resolve().parent / "manage.py"
 
 
-def walk(transcript: Transcript) -> None:
-    """Take the walk; ``WalkFailed`` when a step does not do what it says."""
-    began = time.perf_counter()
-    _server(transcript)
-    _bucket(transcript)
-    key = _values(transcript)
-    _race(transcript)
-    _history(transcript)
-    _watch(transcript, key)
-    transcript.say()
-    transcript.good(f"The walk took {time.perf_counter() - began:.1f} s, and everything in it was checked.")
-
-
-def _server(transcript: Transcript) -> None:
+def a_server(transcript: Transcript) -> None:
     transcript.title("1. A real nats-server")
     transcript.say(f"Django {django.get_version()}, Python {sys.version.split()[0]}; the settings say NATSKV =")
     transcript.say(repr(settings.NATSKV))
@@ -61,15 +49,15 @@ def _server(transcript: Transcript) -> None:
     transcript.say(f"nats-server {found.version}, {found.url}, process {found.pid}, data in {short(found.directory)}")
 
 
-def _bucket(transcript: Transcript) -> None:
+def a_bucket(transcript: Transcript) -> None:
     transcript.title("2. A bucket, by manage.py")
     name = BUCKET
-    done = _manage(transcript, "natskv_bucket", "create", name, "--history", "8")
+    done = manage(transcript, "natskv_bucket", "create", name, "--history", "8")
     transcript.check(done == 0, f"the command ends with exit status 0 (it was {done})")
     transcript.check(name in connections["default"].kv().bucket_names(), "the server has the bucket")
 
 
-def _values(transcript: Transcript) -> str:
+def entries(transcript: Transcript) -> None:
     transcript.title("3. Entries, blocking and awaited")
     key = f"order.{datetime.now(UTC):%y%m%d-%H%M%S}"  # two walks do not meet
     run = transcript.run
@@ -89,10 +77,9 @@ def _values(transcript: Transcript) -> str:
     transcript.check(value == {"item": "tea", "state": "paid"}, "both faces see the same")
     transcript.check(run('key in bucket.keys("order.*")') is True, "the key is listed")
     transcript.check(run('bucket.get("order.none") is None') is True, "an absent key is None")
-    return key
 
 
-def _race(transcript: Transcript) -> None:
+def a_race(transcript: Transcript) -> None:
     transcript.title("4. A lost race")
     transcript.say("Two workers read the same revision; both write; the second one is told.")
     run = transcript.run
@@ -105,16 +92,16 @@ def _race(transcript: Transcript) -> None:
     transcript.check(won > transcript.names["seen"].revision, "the winner has written")
 
 
-def _history(transcript: Transcript) -> None:
+def history(transcript: Transcript) -> None:
     transcript.title("5. History")
     transcript.run('for entry in bucket.history(key):\n    print("   ", entry.revision, entry.operation, entry.value)')
     states = [entry.value["state"] for entry in transcript.names["bucket"].history(transcript.names["key"])]
     transcript.check(states == ["new", "paid", "packed"], "the history is what was written, oldest first")
 
 
-def _watch(transcript: Transcript, key: str) -> None:
+def a_watch(transcript: Transcript) -> None:
     transcript.title("6. A watch in a second process")
-    with _watching(transcript, key) as (pid, lines):
+    with _watching(transcript) as (pid, lines):
         transcript.say(f"That is process {pid}; this one, {os.getpid()}, now writes {CHANGES} changes, one by one.")
         delays = [_change(transcript, number, lines) for number in range(1, CHANGES + 1)]
     transcript.say("From before the write here until the handler runs there, each in ms:")
@@ -137,12 +124,11 @@ def _change(transcript: Transcript, number: int, lines: queue.Queue[str]) -> flo
 
 
 @contextmanager
-def _watching(transcript: Transcript, key: str) -> Iterator[tuple[int, queue.Queue[str]]]:
+def _watching(transcript: Transcript) -> Iterator[tuple[int, queue.Queue[str]]]:
     """Run the example's ``watch_orders`` while the block does; give its process and its lines."""
     # It ends by itself, so that nothing is left of it even if this process is killed.
-    arguments = ("watch_orders", "--keys", key, "--seconds", "30")
-    transcript.command([short(sys.executable), short(MANAGE), *arguments])
-    with _child(arguments) as process:
+    arguments = [str(MANAGE), "watch_orders", "--keys", transcript.names["key"], "--seconds", "30"]
+    with started(transcript, arguments) as process:
         lines: queue.Queue[str] = queue.Queue()
         thread = threading.Thread(target=_read, args=(process, lines), daemon=True)
         thread.start()
@@ -173,36 +159,6 @@ def _next(lines: queue.Queue[str]) -> dict[str, Any]:
     except ValueError:
         raise WalkFailed(f"The other process said {line.strip() or 'no more'!r}.") from None
     return told
-
-
-def _manage(transcript: Transcript, *arguments: str) -> int:
-    """Run ``manage.py`` to its end, show what it says and return its exit status."""
-    transcript.command([short(sys.executable), short(MANAGE), *arguments])
-    with _child(arguments) as process:
-        try:
-            out, _ = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    transcript.output(out)
-    return process.returncode
-
-
-def _child(arguments: Sequence[str]) -> subprocess.Popen[str]:
-    """Start ``manage.py`` where Ctrl-C does not reach it: this process ends it, without its own last words."""
-    return subprocess.Popen(  # noqa: S603 - our own command, in our own interpreter
-        [sys.executable, str(MANAGE), *arguments],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        process_group=0,
-    )
-
-
-def short(path: Path | str) -> str:
-    """Return the path as one would type it here."""
-    path, here = Path(path), Path.cwd()
-    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def _rows(cells: Sequence[str], length: int = 10) -> str:

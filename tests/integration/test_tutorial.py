@@ -1,12 +1,14 @@
-"""The tutorial and the README, done word for word: files, commands, sessions, and what they print."""
+"""The tutorials and the README, done word for word: files, commands, sessions, and what they print."""
 
 from __future__ import annotations
 
 import ast
 import doctest
 import inspect
+import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -26,10 +28,11 @@ from tests.fix_embedded import ROOT
 from tests.fix_waiting import eventually
 
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-steps.md"
+SHOP = ROOT / "docs" / "tutorial" / "shop.md"
 README = ROOT / "README.md"
 NOT_TESTED = "<!-- not tested: "
 _BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
-_FILE = re.compile(r"# (?P<path>\S+\.py)(?P<appended>, at the end)?\n")
+_FILE = re.compile(r"(?:# (?P<path>\S+\.py)(?P<appended>, at the end)?|\{# (?P<template>\S+\.html) #\})\n")
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Reader:
             self._file(block.text)
 
     def _command(self, command: str, printed: str) -> None:
-        words = command.split()
+        words = shlex.split(command)
         if words[0] == "cd":
             self.directory /= words[1]
         elif words[0] == "curl":
@@ -94,7 +97,7 @@ class Reader:
         own = {
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
-            "NATSKV_EMBEDDED_GRACE": "0.5",
+            "NATSKV_EMBEDDED_GRACE": "2",  # from one command to the next
         }
         kept = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
         return {**kept, **own}
@@ -123,8 +126,9 @@ class Reader:
 
     def _file(self, text: str) -> None:
         found = _FILE.match(text)
-        assert found, f"a Python block begins with the path of its file:\n{text}"
-        path = self.directory / found["path"]
+        assert found, f"a block of code begins with the path of its file:\n{text}"
+        path = self.directory / (found["path"] or found["template"])
+        path.parent.mkdir(parents=True, exist_ok=True)
         before = path.read_text() + "\n" if found["appended"] else ""
         path.write_text(before + text[found.end() :])
 
@@ -171,13 +175,27 @@ def test_the_first_steps_can_be_taken_as_they_are_written(tmp_path: Path, monkey
         assert reader.server is not None
 
 
-def test_only_what_needs_the_package_index_is_left_out():
-    text = TUTORIAL.read_text()
+@pytest.mark.slow
+@pytest.mark.timeout(240)  # more than a dozen commands, each a process
+def test_the_shop_can_be_built_as_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("NATSKV_EMBEDDED_DIR", raising=False)
+    with _reader(tmp_path) as reader:
+        for block in blocks(SHOP.read_text()):
+            reader.do(block)
+        url = f"http://127.0.0.1:{reader.port}/orders/events/"
+        with urllib.request.urlopen(url, timeout=20) as stream:
+            lines = [stream.readline().decode() for _ in range(4)]
+    assert [json.loads(line.removeprefix("data: "))["name"] for line in lines[::2]] == ["Ann", "Ben"]
+
+
+@pytest.mark.parametrize("page", [TUTORIAL, SHOP], ids=lambda page: page.stem)
+def test_only_what_needs_the_package_index_is_left_out(page: Path):
+    text = page.read_text()
     assert text.count(NOT_TESTED) == 1
     assert len(blocks(text)) == len(_BLOCK.findall(text)) - 1
 
 
-@pytest.mark.parametrize("page", [TUTORIAL, README], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [TUTORIAL, SHOP, README], ids=lambda page: page.name)
 def test_every_link_to_a_file_leads_somewhere(page: Path):
     links = [link for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()) if "://" not in link]
     assert links

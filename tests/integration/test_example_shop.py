@@ -130,7 +130,8 @@ def test_the_basket_is_in_the_session(visitor: Visitor):
     assert "It is empty" in Visitor().text("/basket/")
     visitor.put("assam", 0)
     assert "Assam" not in visitor.text("/basket/")
-    assert caches["default"].keys("*") == []  # sessions are not among the pages
+    pages: Any = caches["default"]
+    assert pages.keys("*") == []  # sessions are not among them
 
 
 @pytest.mark.parametrize("fields", [{"code": "coffee", "count": 1}, {"code": "assam", "count": 21}, {"code": "assam"}])

@@ -25,7 +25,7 @@ from django_natskv import connections, server
 from django_natskv.exceptions import WrongRevision
 from example_project.shop.orders import BUCKET
 from example_project.transcript import Transcript, WalkFailed
-from example_project.walk.processes import MANAGE, PATIENCE, manage, short, started
+from example_project.walk.processes import MANAGE, PATIENCE, end, manage, short, started
 
 CHANGES = 20
 PAUSE = 0.02  # seconds between two changes: each is to be told before the next is made
@@ -136,8 +136,7 @@ def _watching(transcript: Transcript) -> Iterator[tuple[int, queue.Queue[str]]]:
             transcript.output(json.dumps(_next(lines)))
             yield process.pid, lines
         finally:
-            process.terminate()
-            process.wait()
+            end(process)
             thread.join()
 
 

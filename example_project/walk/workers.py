@@ -8,7 +8,6 @@ from __future__ import annotations
 import http.client
 import re
 import socket
-import subprocess
 import tempfile
 import threading
 import time
@@ -19,10 +18,9 @@ from dataclasses import dataclass, field
 from typing import IO
 
 from example_project.transcript import Transcript, WalkFailed
-from example_project.walk.processes import PATIENCE, end, started
+from example_project.walk.processes import PATIENCE, started
 
 HOST = "127.0.0.1"
-Server = subprocess.Popen[str]
 WORKERS = 2  # of gunicorn
 AT_ONCE = 8  # connections that are opened together, so that no worker takes them all
 PAUSE = 0.003  # seconds between two questions: a worker is to have time for more than us
@@ -81,13 +79,11 @@ def running(transcript: Transcript) -> Iterator[list[Worker]]:
     """Run the shop on both servers while the block does; give all their workers. What they log is shown on failure."""
     with ExitStack() as stack:
         log = stack.enter_context(tempfile.TemporaryFile("w+"))
-        servers: list[Server] = []
-        stack.callback(end, servers)
         try:
             options = [*GUNICORN, "--log-level", "warning", "example_project.wsgi"]
-            wsgi = _serve(transcript, servers, log, "gunicorn", ["--bind", "fd://{}"], options)
+            wsgi = _serve(transcript, stack, log, "gunicorn", ["--bind", "fd://{}"], options)
             options = ["--log-level", "warning", "example_project.asgi:application"]
-            asgi = _serve(transcript, servers, log, "uvicorn", ["--fd", "{}"], options)
+            asgi = _serve(transcript, stack, log, "uvicorn", ["--fd", "{}"], options)
             workers = _workers("gunicorn", wsgi, "/checkout/", WORKERS)
             workers += _workers("uvicorn", asgi, "/async/checkout/", 1)
             for worker in workers:
@@ -100,15 +96,18 @@ def running(transcript: Transcript) -> Iterator[list[Worker]]:
 
 
 def _serve(
-    transcript: Transcript, servers: list[Server], log: IO[str], name: str, bind: list[str], options: list[str]
+    transcript: Transcript, stack: ExitStack, log: IO[str], name: str, bind: list[str], options: list[str]
 ) -> int:
-    """Start a server on a port that is ours already, and return the port: connections wait until it takes them."""
+    """Run a server until the end of ``stack``, on a port that is ours already: connections wait until it takes them.
+
+    Returns the port.
+    """
     with socket.create_server((HOST, 0)) as listener:
         # As those who make the socket themselves do: else answers wait 40 ms for an acknowledgement.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         fd = listener.fileno()
         arguments = ["-m", name, *(word.format(fd) for word in bind), *options]
-        servers.append(started(transcript, arguments, out=log, fd=fd))
+        stack.enter_context(started(transcript, arguments, out=log, fd=fd))
         port: int = listener.getsockname()[1]
     return port
 

@@ -78,3 +78,18 @@ class Limits(Base):
         if from_version < 2 and "minutes" in data:
             data["seconds"] = data.pop("minutes") * 60
         return data
+
+
+class SiteConfig(Base):
+    """One value for everybody, and others for sites and their tenants."""
+
+    banner = models.CharField(max_length=80, blank=True)
+    limit = models.IntegerField(default=10, validators=[MaxValueValidator(100)])
+    tags = models.JSONField(default=list, blank=True)
+
+    class Meta(Base.Meta):
+        scopes = ("site", "tenant")
+
+    def clean(self) -> None:
+        if self.banner == "forbidden":
+            raise ValidationError({"banner": "not this one"})

@@ -15,6 +15,7 @@ from django_natskv.registry._models import Config, Model
 from django_natskv.registry._objects import ConfigObjects, ModelObjects
 from django_natskv.registry._pinning import snapshot
 from django_natskv.registry._query import Query
+from django_natskv.registry._scopes import Scope
 from django_natskv.registry._warming import await_ready, start, status, wait_ready
 from django_natskv.registry.flags import rules
 from django_natskv.registry.flags.definitions import InvalidDefinition
@@ -34,6 +35,7 @@ __all__ = [
     "ModelObjects",
     "Query",
     "Revision",
+    "Scope",
     "UnknownFlag",
     "Variant",
     "all_flags",

@@ -15,7 +15,10 @@ from django_natskv import signals
 from django_natskv.registry import _reading
 from django_natskv.registry._declaring import declared, flag_sets
 from django_natskv.registry._flag_pages import SHARED
+from django_natskv.registry._layers import chain, owns
+from django_natskv.registry._models import Config
 from django_natskv.registry._names import from_headers
+from django_natskv.registry._place import place_of
 from django_natskv.registry._storing import changed_fields, frozen, stored_fields
 
 logger = logging.getLogger("django_natskv.registry")
@@ -27,7 +30,7 @@ def entry_changed(*, connection: Any, bucket: str, key: str, old: Any, new: Any,
         return  # told by another copy of the bucket, one of the application's
     for cls in declared:
         where = cls._declaration
-        if (where.connection, where.bucket) == (getattr(connection, "alias", None), bucket) and _owns(where, key):
+        if (where.connection, where.bucket) == (getattr(connection, "alias", None), bucket) and owns(where, key):
             _send(cls, key, old, new, revision)
     for flags in flag_sets:
         where = flags._declaration
@@ -43,14 +46,10 @@ def _json(entry: Any) -> Any:
         return None
 
 
-def _owns(declaration: Any, key: str) -> bool:
-    if not declaration.many:
-        return bool(key == declaration.key)
-    prefix = f"{declaration.key}."
-    return key.startswith(prefix) and "." not in key[len(prefix) :]
-
-
 def _send(cls: Any, key: str, old: Any, new: Any, revision: int) -> None:
+    if cls._declaration.scopes:
+        _send_scopes(cls, key, old, new, revision)
+        return
     try:
         before, after = (_snapshot(cls, key, entry) for entry in (old, new))
     except (ValidationError, ValueError):
@@ -62,9 +61,31 @@ def _send(cls: Any, key: str, old: Any, new: Any, revision: int) -> None:
     _tell(cls, new, before, after, changed, revision)
 
 
-def _tell(cls: Any, entry: Any, before: Any, after: Any, changed: tuple[str, ...], revision: int) -> None:
+def _send_scopes(cls: Any, key: str, old: Any, new: Any, revision: int) -> None:
+    """Tell of the document that changed, and of each scope that reads otherwise because of it."""
+    if not signals.config_changed.has_listeners(cls):
+        return
+    where, place = cls._declaration, place_of(cls._declaration)
+    entries = place.entries({})
+    stored = {each for each in entries if owns(where, each)}
+    asked_for = {scope.key for scope in cls._scopes.alive()}
+    for each in (key, *sorted((stored | asked_for) - {key})):
+        keys = chain(where, each)
+        if key in keys:
+            before, after = (
+                frozen(_reading.stacked(cls, keys, [entry if one == key else entries.get(one) for one in keys]))
+                for entry in (old, new)
+            )
+            changed = changed_fields(before, after)
+            if changed or each == key:
+                _tell(cls, new, before, after, changed, revision)
+
+
+def _tell(cls: Any, entry: Any, old: Any, new: Any, changed: tuple[str, ...], revision: int) -> None:
     actor, comment = from_headers({} if entry is None else entry.headers)
-    told = {"old": before, "new": after, "changed": changed, "revision": revision, "actor": actor, "comment": comment}
+    about = {"revision": revision, "actor": actor, "comment": comment}
+    scope = new.scope if isinstance(new, Config) else {}
+    told = {"old": old, "new": new, "changed": changed, **about, "scope": scope}
     for receiver, result in signals.config_changed.send_robust(cls, **told):
         if isinstance(result, Exception):
             logger.error("A receiver of config_changed failed: %r", receiver, exc_info=result)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from django_natskv.exceptions import WrongRevision
-from django_natskv.registry._storing import changed_fields, copy_of, same, values
+from django_natskv.registry._storing import copy_of, same, take, touched_fields, values
 
 
 class Conflict(WrongRevision):
@@ -34,16 +34,14 @@ class Conflict(WrongRevision):
         if self.fields or self.theirs is None:
             raise self
         merged = copy_of(self.theirs)
-        own = copy_of(self.mine)
-        for name in changed_fields(self.base, self.mine):
-            setattr(merged, name, getattr(own, name))
+        take(merged, self.mine, touched_fields(self.base, self.mine))
         return merged
 
 
 def _clashing(base: Any, theirs: Any, mine: Any) -> tuple[str, ...]:
-    ours = changed_fields(base, mine)
+    ours = touched_fields(base, mine)
     if theirs is None:
         return ours
     wanted, found = values(mine), values(theirs)
-    others = changed_fields(base, theirs)
+    others = touched_fields(base, theirs)
     return tuple(name for name in ours if name in others and not same(wanted[name], found[name]))

@@ -18,7 +18,7 @@ from django.db.models.options import DEFAULT_NAMES
 
 DEFAULT_BUCKET = "config"
 DEFAULT_HISTORY = 20
-_OPTIONS = ("bucket", "key", "connection", "history", "version", "CREATE", "fieldsets")
+_OPTIONS = ("bucket", "key", "connection", "history", "version", "CREATE", "fieldsets", "scopes")
 
 # Not the project's: whatever is in there gets migrations, a table in tests, and a place in the content types.
 apps = Apps()
@@ -33,7 +33,8 @@ class Declaration:
     """What ``class Meta`` says of where and how a class is kept.
 
     ``history`` is None where nothing was said; ``version`` is that of the fields as they are declared now; ``create``
-    is whether the first write may make the bucket; ``many`` whether there is an object a key below ``key``.
+    is whether the first write may make the bucket; ``many`` whether there is an object a key below ``key``; ``scopes``
+    are the names by which a Config has further values.
     """
 
     bucket: str
@@ -44,6 +45,7 @@ class Declaration:
     create: bool
     many: bool
     fieldsets: Any
+    scopes: tuple[str, ...] = ()
 
     def key_of(self, token: str) -> str:
         """Return the key of the object under ``token``."""
@@ -113,6 +115,7 @@ def _meta(given: Any, module: str, label: str | None) -> type:
 
 
 def _declaration(given: Any, label: str, *, many: bool) -> Declaration:
+    scopes = getattr(given, "scopes", ())
     return Declaration(
         bucket=getattr(given, "bucket", DEFAULT_BUCKET),
         key=getattr(given, "key", label),
@@ -122,4 +125,5 @@ def _declaration(given: Any, label: str, *, many: bool) -> Declaration:
         create=getattr(given, "CREATE", True),
         many=many,
         fieldsets=getattr(given, "fieldsets", None),
+        scopes=(scopes,) if isinstance(scopes, str) else tuple(scopes),
     )

@@ -15,6 +15,7 @@ from django.utils import timezone
 
 from django_natskv.kv import Operation as Done
 from django_natskv.registry import _reading
+from django_natskv.registry._layers import chain
 from django_natskv.registry._names import from_headers
 from django_natskv.registry._place import place_of
 from django_natskv.registry._steps import Operation
@@ -43,13 +44,14 @@ class Revision(Generic[M]):
 
 
 def reading(cls: Any, key: str) -> Operation[list[Revision[Any]]]:
-    """Read the revisions that are kept of ``key``, oldest first."""
+    """Read the revisions that are kept of ``key``, oldest first; those of a scope over what it falls back to now."""
+    under = yield from _reading.stored_under(cls, key)
     entries = yield from place_of(cls._declaration).history(key)
     found: list[Revision[Any]] = []
-    defaults = before = _reading.of_entry(cls, key, None)
+    defaults = before = _reading.of_entry(cls, key, None, under)
     for entry in entries:
         live = entry.operation is Done.PUT
-        now = _reading.of_entry(cls, key, entry) if live else defaults
+        now = _reading.of_entry(cls, key, entry, under) if live else defaults
         changes = {name: (getattr(before, name), getattr(now, name)) for name in changed_fields(before, now)}
         actor, comment = from_headers(entry.headers)
         value = frozen(now) if live else None
@@ -67,7 +69,7 @@ def rolling_back(cls: Any, key: str, revision: int, actor: Any, comment: str) ->
         message = f"{cls.__name__} cannot go back to revision {revision}, which {what}. See history()."
         raise cls.DoesNotExist(message)
     newest = yield from place.get(key)
-    instance = _reading.of_entry(cls, key, entry)
+    instance = _reading.of_entry(cls, key, entry, (yield from _reading.stored_under(cls, key)))
     if instance._kept.undecodable:
         names = ", ".join(instance._kept.undecodable)
         message = f"Revision {revision} of {cls.__name__} cannot be read by now: {names}."
@@ -79,21 +81,29 @@ def rolling_back(cls: Any, key: str, revision: int, actor: Any, comment: str) ->
 
 def as_of(cls: Any, key: str, when: datetime) -> Operation[Any]:
     """Return the object as it was at ``when``; ``DoesNotExist`` when a Model was not there, or it is not known."""
-    place = place_of(cls._declaration)
     moment = when if timezone.is_aware(when) else timezone.make_aware(when)
+    keys = chain(cls._declaration, key)
+    entries = []
+    for each in keys:
+        entry = yield from _entry_at(cls, each, moment)
+        entries.append(entry)
+    if entries[-1] is None and cls._declaration.many:
+        message = f"There was no such {cls.__name__} at {moment.isoformat()}."
+        raise cls.DoesNotExist(message)
+    return frozen(_reading.stacked(cls, keys, entries))
+
+
+def _entry_at(cls: Any, key: str, moment: datetime) -> Operation[Any]:
+    """Return the entry of ``key`` as it was; None where there was none; ``DoesNotExist`` when it is not known."""
+    place = place_of(cls._declaration)
     entries = yield from place.history(key)
     past = [entry for entry in entries if entry.created <= moment]
     if past:
-        entry = past[-1] if past[-1].operation is Done.PUT else None
-    else:
-        entry = None
-        if entries and (yield from _may_have_lost(place, entries)):
-            message = f"What {cls.__name__} was at {moment.isoformat()} is not kept any more. See Meta.history."
-            raise cls.DoesNotExist(message)
-    if entry is None and cls._declaration.many:
-        message = f"There was no such {cls.__name__} at {moment.isoformat()}."
+        return past[-1] if past[-1].operation is Done.PUT else None
+    if entries and (yield from _may_have_lost(place, entries)):
+        message = f"What {cls.__name__} was at {moment.isoformat()} is not kept any more. See Meta.history."
         raise cls.DoesNotExist(message)
-    return frozen(_reading.of_entry(cls, key, entry))
+    return None
 
 
 def _may_have_lost(place: Any, entries: list[Any]) -> Operation[bool]:

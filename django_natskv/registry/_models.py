@@ -18,10 +18,12 @@ from django_natskv.exceptions import UsageError
 from django_natskv.registry import _history, _reading, _writing
 from django_natskv.registry._declaring import Declaration, Declared
 from django_natskv.registry._history import Revision
+from django_natskv.registry._layers import scope_at
 from django_natskv.registry._objects import ConfigObjects, ModelObjects, ObjectsAttribute
+from django_natskv.registry._scopes import Scope, Scopes
 from django_natskv.registry._shown import Collection, Current
 from django_natskv.registry._steps import arun, run
-from django_natskv.registry._storing import ABSENT, Kept
+from django_natskv.registry._storing import ABSENT, Kept, own_fields
 
 
 class NoDatabase(models.Manager[Any]):
@@ -159,10 +161,12 @@ class Config(Stored):
 
     ``class Meta`` may say ``bucket`` ("config"), ``key`` (the label, such as "shop.ShopConfig"), ``connection``
     ("default"), ``history`` (revisions to keep, 20), ``version`` (of the fields, 1), ``CREATE`` (whether the first save
-    makes the bucket, True) and ``fieldsets``, beside what Django knows.
+    makes the bucket, True), ``scopes`` (names by which it has further values, see ``for_scope()``) and ``fieldsets``,
+    beside what Django knows.
     """
 
     _many = False
+    _scopes: ClassVar[Scopes]
 
     if TYPE_CHECKING:
         current: ClassVar[Self]
@@ -178,11 +182,48 @@ class Config(Stored):
             abstract = True
 
     def __str__(self) -> str:
-        return str(self._meta.verbose_name)
+        scope = ", ".join(f"{name}={value}" for name, value in self.scope.items())
+        return f"{self._meta.verbose_name} ({scope})" if scope else str(self._meta.verbose_name)
 
     @classmethod
     def _begin(cls) -> None:
         cls.current = Current()  # type: ignore[assignment]
+        cls._scopes = Scopes(cls)
+
+    @classmethod
+    def for_scope(cls, **values: Any) -> Scope[Self]:
+        """Return this Config as one scope has it: ``for_scope(site=3)``, by the names of ``Meta.scopes``.
+
+        A value is a text, a number, a UUID or a saved object, which stands for its primary key; as text they are what
+        names a scope. With several names, the later one in ``Meta.scopes`` wins, and both together win over each. The
+        same object for the same scope. Raises ``UsageError`` for another name or an empty value.
+        """
+        try:  # at the price of two look-ups, for it is asked in each request
+            [(name, value)] = values.items()
+            return cls._scopes.given[name, value, value.__class__]
+        except (KeyError, TypeError, ValueError):
+            return cls._scopes.find(values)
+
+    @property
+    def scope(self) -> dict[str, str]:
+        """The scope that this object is of: names and texts; empty for the one of everybody."""
+        return scope_at(self._declaration, self.pk) or {}
+
+    @property
+    def own_fields(self) -> tuple[str, ...]:
+        """The names of the fields that would be stored: in a scope, those that it sets itself."""
+        return own_fields(self)
+
+    def own(self, *fields: str) -> None:
+        """Let a scope set these fields itself, though they read as what it falls back to; until ``inherit()``.
+
+        Raises ``UsageError`` for what is no scope: there, what is as by default is not stored.
+        """
+        _writing.owning(self, fields)
+
+    def inherit(self, *fields: str) -> None:
+        """Let these fields follow what a scope falls back to again; their defaults, where this is no scope."""
+        _writing.inheriting(self, fields)
 
     @classmethod
     def history(cls) -> list[Revision[Self]]:

@@ -32,19 +32,20 @@ class ObjectsAttribute:
 
 
 class ConfigObjects(Generic[M]):
-    """``objects`` of a Config, of which there is one."""
+    """``objects`` of a Config, of which there is one, or of one scope of it."""
 
-    def __init__(self, cls: type[M], *, strong: bool = False) -> None:
+    def __init__(self, cls: type[M], *, key: str | None = None, strong: bool = False) -> None:
         self.model = cls
+        self._given = key
         self._strong = strong
 
     @property
     def _key(self) -> str:
-        return _reading.key_of(self.model, None)
+        return _reading.key_of(self.model, self._given)
 
     def strong(self) -> ConfigObjects[M]:
         """Return the same, but ``get()`` asks the server, at the leader, instead of this process's memory."""
-        return ConfigObjects(self.model, strong=True)
+        return ConfigObjects(self.model, key=self._given, strong=True)
 
     def get(self) -> M:
         """Return the config as it is stored, to be changed and saved; its defaults where nothing is.

@@ -19,6 +19,7 @@ from django_natskv.registry._flag_sets import find_flag
 from django_natskv.registry._flags import AnyFlag
 from django_natskv.registry._lookups import find_field
 from django_natskv.registry._models import Config
+from django_natskv.registry._scopes import Scope
 from django_natskv.registry.flags.evaluator import overridden
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -114,21 +115,33 @@ class override_config(Override):  # noqa: N801 - used as a function is
 
     With ``everywhere`` it holds in all threads of the process, for tests against a live server.
     ``objects.get()`` gives what is stored nevertheless: what is saved must never hold an override.
+
+    ``config`` may be a scope, ``ShopConfig.for_scope(site=3)``. A scope also shows what is overridden in what it falls
+    back to, but for the fields that it sets itself.
     """
 
-    def __init__(self, config: type[Config] | Any, /, *, everywhere: bool = False, **fields: Any) -> None:
+    def __init__(self, config: type[Config] | Scope[Any] | Any, /, *, everywhere: bool = False, **fields: Any) -> None:
+        if isinstance(config, Scope):
+            self._begin(config if config.values else config.model, fields, everywhere=everywhere)
+            return
         if not (isinstance(config, type) and issubclass(config, Config)):
             message = f"override_config() is for a class made from registry.Config, not {config!r}."
             raise TypeError(message)
-        read = {name: find_field(config, name).to_python(value) for name, value in fields.items()}
-        super().__init__(config, read, everywhere=everywhere)
+        self._begin(config, fields, everywhere=everywhere)
+
+    def _begin(self, owner: Any, fields: Mapping[str, Any], *, everywhere: bool) -> None:
+        self._config = owner.model if isinstance(owner, Scope) else owner
+        read = {name: find_field(self._config, name).to_python(value) for name, value in fields.items()}
+        super().__init__(owner, read, everywhere=everywhere)
 
     def __enter__(self) -> Any:
         self._enter()
         return self._owner.current
 
     def _look_up(self) -> None:
-        self._owner.__dict__["current"].slow_down()
+        self._config.__dict__["current"].slow_down()
+        for scope in self._config._scopes.alive():  # what falls back to it, or is it
+            scope.slow_down()
 
     def _again(self) -> override_config:
         return override_config(self._owner, everywhere=self._everywhere, **self._fields)

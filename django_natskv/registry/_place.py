@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django_natskv import kv
@@ -30,6 +31,7 @@ class Place:
         self._copy: tuple[Any, Any] | None = None  # a connection and its local cache, which stays the same object
         self._opened: tuple[Any, kv.Bucket] | None = None
         self._complained = ""
+        self._undecodable: tuple[Any, dict[str, Any]] = (None, {})  # the copy, and by key what was told of it
 
     @property
     def connection(self) -> Any:
@@ -70,6 +72,24 @@ class Place:
         self._complained = str(error)
         logger.error("What is declared stands in for what is stored: %s", error)
         return True
+
+    def note(self, key: str, entry: Any) -> bool:
+        """Take that ``entry`` cannot be read, None that ``key`` can; return whether that is to be told."""
+        cache, known = self._undecodable
+        if cache is not self.cache:  # another connection than before
+            cache, known = self._undecodable = (self.cache, {})
+        if entry is None:
+            known.pop(key, None)
+            return False
+        last = known.get(key)
+        known[key] = entry
+        return last is None or (last.revision, last.value) != (entry.revision, entry.value)
+
+    def status(self) -> kv.LocalCacheStatus:
+        """Return what the copy is worth now, with what was found in it that no class can read."""
+        found: kv.LocalCacheStatus = self.cache.status()
+        cache, known = self._undecodable
+        return replace(found, undecodable=found.undecodable + (len(known) if cache is self.cache else 0))
 
     # --- read from the server ---
 

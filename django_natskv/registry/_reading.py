@@ -5,30 +5,40 @@ Owns these operations and the key of an object. Knows nothing of queries and of 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.exceptions import ValidationError
 
 from django_natskv.exceptions import OperationalError
+from django_natskv.registry._layers import MAX_KEY_LENGTH, chain, scope_at
 from django_natskv.registry._names import to_token
 from django_natskv.registry._place import place_of
 from django_natskv.registry._steps import Operation, ask
 from django_natskv.registry._storing import load, token_text
-
-MAX_KEY_LENGTH = 1024
 
 
 def key_of(cls: Any, pk: Any) -> str:
     """Return the key of the object with the primary key ``pk``; ``ValidationError`` when it cannot have one."""
     declaration = cls._declaration
     if not declaration.many:
-        return str(declaration.key)
+        return _scoped_key(cls, pk)
     token = to_token("" if pk is None else token_text(cls, pk))
     key = str(declaration.key_of(token))
     if not token or len(key) > MAX_KEY_LENGTH:
         message = "it is empty" if not token else f"the key that it makes has {len(key)} characters of {MAX_KEY_LENGTH}"
         raise ValidationError({cls._meta.pk.name: f"This cannot be the primary key of an entry: {message}."})
     return key
+
+
+def _scoped_key(cls: Any, pk: Any) -> str:
+    # The primary key of a Config is its key: there is one object, or one for each scope.
+    declaration = cls._declaration
+    if pk is None or not declaration.scopes:
+        return str(declaration.key)
+    if not isinstance(pk, str) or scope_at(declaration, pk) is None:
+        raise ValidationError({cls._meta.pk.name: "This is no scope of the class: see for_scope()."})
+    return pk
 
 
 def settled(cls: Any) -> Operation[None]:
@@ -53,8 +63,8 @@ def shown_one(cls: Any, key: str) -> Operation[Any]:
     """Return the snapshot of the object at ``key``, from memory; None where a Model has none."""
     yield from settled(cls)
     if not cls._declaration.many:
-        current = cls.__dict__["current"]
-        return current.base(cls)
+        found = cls.__dict__["current"] if key == cls._declaration.key else cls._scopes.at(key)
+        return found.base(cls)
     return cls._collection.one(cls, key)
 
 
@@ -65,14 +75,37 @@ def stored(cls: Any) -> Operation[list[Any]]:
 
 
 def stored_one(cls: Any, key: str) -> Operation[Any]:
-    """Read the object at ``key`` from the server; None where a Model has none, the defaults of a Config."""
+    """Read the object at ``key`` from the server; None where a Model has none, the defaults of a Config.
+
+    Of a scope also what it falls back to is read; it may be of another moment.
+    """
+    under = yield from stored_under(cls, key)
     entry = yield from place_of(cls._declaration).get(key)
-    return None if entry is None and cls._declaration.many else of_entry(cls, key, entry)
+    return None if entry is None and cls._declaration.many else of_entry(cls, key, entry, under)
 
 
-def of_entry(cls: Any, key: str, entry: Any) -> Any:
-    """Return the object of an entry, the defaults for None."""
-    return load(cls, key, None if entry is None else entry.value, 0 if entry is None else entry.revision)[0]
+def stored_under(cls: Any, key: str) -> Operation[Any]:
+    """Read what the object at ``key`` falls back to from the server; None of what is no scope."""
+    keys = chain(cls._declaration, key)[:-1]
+    entries = []
+    for each in keys:
+        entry = yield from place_of(cls._declaration).get(each)
+        entries.append(entry)
+    return stacked(cls, keys, entries)
+
+
+def stacked(cls: Any, keys: Iterable[str], entries: Iterable[Any]) -> Any:
+    """Return the object that entries make, each over those before it; None for none."""
+    found = None
+    for key, entry in zip(keys, entries, strict=True):
+        found = of_entry(cls, key, entry, found)
+    return found
+
+
+def of_entry(cls: Any, key: str, entry: Any, under: Any = None) -> Any:
+    """Return the object of an entry, the defaults for None, or what it falls back to."""
+    data, revision = (None, 0) if entry is None else (entry.value, entry.revision)
+    return load(cls, key, data, revision, under=under)[0]
 
 
 def _made(cls: Any, key: str, entry: Any) -> Any:

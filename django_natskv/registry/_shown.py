@@ -12,6 +12,7 @@ from django.core.exceptions import ValidationError
 
 from django_natskv import signals
 from django_natskv.registry import _views
+from django_natskv.registry._layers import owns
 from django_natskv.registry._place import Place, place_of
 from django_natskv.registry._storing import copy_of, frozen, load
 
@@ -53,7 +54,8 @@ class Current:
 
     def read(self, cls: Any) -> Any:
         """Return what this context sees."""
-        return _views.seen(cls, self.base(cls), _with)
+        fields = tuple(given for owner, given in _views.overrides() if owner is cls)
+        return _views.seen(cls, self.base(cls), fields, _with)
 
     def base(self, cls: Any) -> Any:
         """Return what this context sees without overrides."""
@@ -78,6 +80,92 @@ class Current:
     def slow_down(self) -> None:
         """Look everything up at the next read."""
         self._cache = _UNREAD
+
+
+class Layered(Current):
+    """What one scope of a Config shows: its own document over those that it falls back to."""
+
+    __slots__ = ("_chain", "_made", "model")
+
+    def __init__(self, model: Any, chain: tuple[str, ...]) -> None:
+        super().__init__()
+        self.model = model
+        self._chain = chain
+        # The copy and, for what cannot be read in the next one, the last object of each document.
+        self._made: tuple[Any, tuple[Any, ...]] = (None, ())
+
+    @property
+    def key(self) -> str:
+        """The key of the scope's own document."""
+        return self._chain[-1]
+
+    def read(self, cls: Any) -> Any:
+        """See Current."""
+        overrides = _views.overrides()
+        base = self.base(cls)
+        return _views.seen(self, base, self._over(base, overrides), _with) if overrides else base
+
+    def base(self, cls: Any) -> Any:
+        """See Current."""
+        pin = _views.current_pin()
+        return self.newest(cls) if pin is None else self._pinned(pin, cls)
+
+    def newest(self, cls: Any) -> Any:
+        """See Current."""
+        place = place_of(cls._declaration)
+        cache = place.cache
+        moment = cache.moment  # before the entries
+        _, known, snapshot = self._seen if cache is self._last else _NOTHING
+        ground = cls.__dict__["current"].newest(cls)
+        before = known or (None,) * len(self._chain)
+        entries = [place.entry(key, last) for key, last in zip(self._chain[1:], before[1:], strict=True)]
+        found = (ground, *entries)
+        if snapshot is None or not _all_same(found, known):
+            snapshot = self._stack(cls, place, found)
+        self._seen = (moment, found, snapshot)
+        self._last = cache
+        self._cache = _UNREAD if _views.overrides_everywhere(cls) else cache
+        return snapshot
+
+    def _stack(self, cls: Any, place: Place, found: tuple[Any, ...]) -> Any:
+        made = [found[0]]
+        cache, last = self._made
+        if cache is not place.cache:  # another connection than before
+            cache, last = place.cache, (None,) * len(self._chain)
+        for key, entry, before in zip(self._chain[1:], found[1:], last[1:], strict=True):
+            made.append(make(cls, place, key, entry, before, made[-1]))
+        self._made = (cache, tuple(made))
+        return made[-1]
+
+    def _pinned(self, pin: _views.Pin, cls: Any) -> Any:
+        place = place_of(cls._declaration)
+        entries = _pinned_entries(pin, place)
+        ground = _pinned(pin, cls, self._chain[0])
+        found = (ground, *(entries.get(key) for key in self._chain[1:]))
+        known = pin.made.get((cls, self))
+        if known is None or not _all_same(found, known[0]):
+            _, shared, snapshot = self._seen
+            same = snapshot is not None and _all_same(found, shared)
+            known = pin.made[(cls, self)] = (found, snapshot if same else self._stack(cls, place, found))
+        return known[1]
+
+    def _over(self, base: Any, overrides: tuple[tuple[Any, Any], ...]) -> tuple[dict[str, Any], ...]:
+        """Return what overrides change here: as if each were stored in the document that it is of."""
+        kept, chain = base._kept, self._chain
+        origins = {**kept.origins, **dict.fromkeys(kept.own if len(chain) > 1 else (), self.key)}
+        sets = {name: chain.index(key) for name, key in origins.items()}
+        ranked = [(self._rank(owner), fields) for owner, fields in overrides]
+        ordered = sorted((each for each in ranked if each[0] >= 0), key=lambda each: each[0])
+        seen = (
+            {name: value for name, value in fields.items() if sets.get(name, 0) <= rank} for rank, fields in ordered
+        )
+        return tuple(fields for fields in seen if fields)
+
+    def _rank(self, owner: Any) -> int:
+        if owner is self.model:
+            return 0
+        mine = isinstance(owner, Layered) and owner.model is self.model and owner.key in self._chain
+        return self._chain.index(owner.key) if mine else -1
 
 
 class Collection:
@@ -126,22 +214,28 @@ class Collection:
             before = known.get(key, (None, None))
             same = _same(entries[key], before[0])
             made[key] = (entries[key], before[1] if same else make(cls, place, key, entries[key], before[1]))
+        for key in known.keys() - made.keys():
+            place.note(key, None)
         self._seen = (moment, made)
         self._cache = cache
         return made
 
 
-def make(cls: Any, place: Place, key: str, entry: Any, last: Any) -> Any:
-    """Return a snapshot of ``entry``, None where its key cannot be one of ``cls``; tell what is undecodable."""
+def make(cls: Any, place: Place, key: str, entry: Any, last: Any, under: Any = None) -> Any:
+    """Return a snapshot of ``entry``, None where its key cannot be one of ``cls``; tell what is undecodable.
+
+    ``last`` was shown before; ``under`` is what a scope falls back to.
+    """
     data, revision = (None, 0) if entry is None else (entry.value, entry.revision)
     try:
-        instance, errors = load(cls, key, data, revision, last)
+        instance, errors = load(cls, key, data, revision, last, under)
     except (ValidationError, ValueError) as reason:
         text = "%s: the key %r in bucket %r is left out, because it holds no primary key: %r"
         logger.error(text, cls.__name__, key, place.bucket, reason)  # noqa: TRY400 - told, not traced
         return None
-    for error in errors:
-        _tell(cls, place, error)
+    if place.note(key, entry if errors else None):
+        for error in errors:
+            _tell(cls, place, error)
     return frozen(instance)
 
 
@@ -153,6 +247,12 @@ def _same(entry: Any, known: Any) -> bool:
     return bool(entry.revision == known.revision and entry.value == known.value)
 
 
+def _all_same(found: tuple[Any, ...], known: Any) -> bool:
+    if known is None or found[0] is not known[0]:
+        return False
+    return all(_same(entry, last) for entry, last in zip(found[1:], known[1:], strict=True))
+
+
 def _tell(cls: Any, place: Place, error: Any) -> None:
     logger.error("%s The last good value, or the default, stands in; nothing was changed. %s", error, error.detail)
     arguments = {"connection": place.connection, "bucket": place.bucket, "key": error.key, "error": error}
@@ -160,8 +260,7 @@ def _tell(cls: Any, place: Place, error: Any) -> None:
 
 
 def _belongs(cls: Any, key: str) -> bool:
-    prefix = f"{cls._declaration.key}."
-    return key.startswith(prefix) and "." not in key[len(prefix) :]
+    return owns(cls._declaration, key)
 
 
 def _pinned_entries(pin: _views.Pin, place: Place) -> Any:

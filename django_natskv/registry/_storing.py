@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field as a_field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field as a_field, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from types import MappingProxyType
@@ -34,16 +34,24 @@ class Kept:
     """What an object was read from, or last written as.
 
     ``revision`` is 0 where nothing is stored. ``document`` is the stored JSON, upgraded to the version of today.
-    ``undecodable`` has, for each field that could not be read, the JSON of what it reads as instead.
+    ``undecodable`` has, for each field that could not be read, the JSON of what it reads as instead. ``own`` are the
+    fields that the document sets.
+
+    Of a scope ``fallback`` is the JSON of what its fields read as where it does not set them, else None; ``origins``
+    has those of them that another scope sets, with its key.
     """
 
     revision: int = 0
     document: Mapping[str, Any] = a_field(default_factory=lambda: _NOTHING)
     undecodable: Mapping[str, Any] = a_field(default_factory=lambda: _NOTHING)
+    own: frozenset[str] = frozenset()
+    fallback: Mapping[str, Any] | None = None
+    origins: Mapping[str, str] = a_field(default_factory=lambda: _NOTHING)
 
     def __reduce__(self) -> Any:
         """Pickle and copy: a view of a mapping cannot be."""
-        return Kept, (self.revision, dict(self.document), dict(self.undecodable))
+        plain = (dict(self.document), dict(self.undecodable))
+        return Kept, (self.revision, *plain, self.own, self.fallback, dict(self.origins))
 
 
 ABSENT = Kept()
@@ -101,6 +109,14 @@ def changed_fields(old: Any, new: Any) -> tuple[str, ...]:
     return tuple(name for name in before if not same(before[name], after[name]))
 
 
+def touched_fields(old: Any, new: Any) -> tuple[str, ...]:
+    """As ``changed_fields``, with those that a scope has set, or set no more, without another value."""
+    names = {*changed_fields(old, new)}
+    if new._kept.fallback is not None:
+        names |= old._kept.own ^ new._kept.own
+    return tuple(field.name for field in stored_fields(new) if field.name in names)
+
+
 def to_document(instance: Any) -> dict[str, Any]:
     """Return what is to be stored for ``instance``.
 
@@ -108,19 +124,65 @@ def to_document(instance: Any) -> dict[str, Any]:
     given another value since.
     """
     kept: Kept = instance._kept
-    fresh = type(instance)()
     fields = {field.name: field for field in stored_fields(instance)}
+    own = own_fields(instance)
     document = {name: value for name, value in kept.document.items() if name not in fields}
     for name, field in fields.items():
         value = to_json(field, instance)
         if name in kept.undecodable and same(value, kept.undecodable[name]):
             document[name] = kept.document[name]
-        elif _is_chosen(field) or not same(value, to_json(field, fresh)):
+        elif name in own:
             document[name] = value
     version = max(instance._declaration.version, _version_of(kept.document))
     if version > 1:
         document[VERSION] = version
     return document
+
+
+def own_fields(instance: Any) -> tuple[str, ...]:
+    """Return the names of the fields that ``instance`` sets itself.
+
+    All others follow the default that is declared; in a scope, what the scope falls back to. What a scope once set it
+    keeps, though it may be the same by now.
+    """
+    kept: Kept = instance._kept
+    fresh: Mapping[str, Any]
+    chosen: Collection[str]
+    if kept.fallback is None:
+        fresh = values(type(instance)())
+        chosen = {field.name for field in stored_fields(instance) if _is_chosen(field)}
+    else:
+        fresh, chosen = kept.fallback, kept.own
+    return tuple(name for name, value in values(instance).items() if name in chosen or not same(value, fresh[name]))
+
+
+def inherit(instance: Any, names: Iterable[str]) -> None:
+    """Let fields read as if they were not stored, and be stored no more; also what cannot be read."""
+    kept: Kept = instance._kept
+    gone = {*names}
+    unread = gone & kept.undecodable.keys()
+    instance._kept = replace(
+        kept,
+        document={name: value for name, value in kept.document.items() if name not in unread},
+        undecodable={name: value for name, value in kept.undecodable.items() if name not in unread},
+        own=kept.own - gone,
+    )
+    for field in stored_fields(instance):
+        if field.name in gone:
+            under = kept.fallback
+            value = field.get_default() if under is None else from_json(field, copy.deepcopy(under[field.name]))
+            setattr(instance, field.attname, value)
+
+
+def take(target: Any, source: Any, names: Iterable[str]) -> None:
+    """Give ``target`` the values that ``source`` has of fields, and in a scope that they are its own, or not."""
+    wanted, found = {*names}, copy_of(source)
+    for field in stored_fields(source):
+        if field.name in wanted:
+            setattr(target, field.attname, getattr(found, field.attname))
+    if target._kept.fallback is not None:
+        own = wanted & {*own_fields(source)}
+        target._kept = replace(target._kept, own=target._kept.own - wanted | own)
 
 
 def to_bytes(document: Mapping[str, Any]) -> bytes:
@@ -164,44 +226,80 @@ def read_document(cls: Any, data: bytes) -> dict[str, Any]:
     return document
 
 
-def load(cls: Any, key: str, data: bytes | None, revision: int, last: Any = None) -> tuple[Any, list[Any]]:
+def load(
+    cls: Any, key: str, data: bytes | None, revision: int, last: Any = None, under: Any = None
+) -> tuple[Any, list[Any]]:
     """Return the object of ``cls`` that is stored under ``key`` as ``data``, with an error for all that is undecodable.
 
     ``data`` is None where nothing is stored. What is undecodable reads as in ``last``, an earlier object, else as its
-    default.
+    default. ``under`` is what a scope falls back to, in place of the defaults, None of what is not one.
     """
+    instance = _ground(cls, key, under)
     if data is None:
-        return _instance(cls, key, ABSENT), []
+        return instance, []
+    ground: Kept = instance._kept
+    good = _good_fields(last, under)
     try:
         document = read_document(cls, data)
     except Unreadable as error:
-        fallback = copy_of(last) if last is not None else _instance(cls, key, ABSENT)
-        fallback._kept = Kept(revision, _NOTHING, {WHOLE: values(fallback)})
-        return fallback, [_error(cls, key, None, error)]
+        _keep_last(instance, last, good)
+        undecodable: dict[str, Any] = {WHOLE: values(instance)}
+        instance._kept = replace(ground, revision=revision, undecodable=undecodable, own=good)
+        return instance, [_error(cls, key, None, error)]
     errors: list[Any] = []
-    undecodable: dict[str, Any] = {}
-    instance = _instance(cls, key, ABSENT)
+    undecodable = {}
     for field in stored_fields(cls):
         if field.name in document:
             try:
                 value = from_json(field, document[field.name])
             except Exception as error:  # noqa: BLE001 - whatever a field makes of a value that is none
                 errors.append(_error(cls, key, field.name, error))
-                if last is not None:
-                    setattr(instance, field.attname, copy.deepcopy(getattr(last, field.attname)))
+                _keep_last(instance, last, good & {field.name})
                 undecodable[field.name] = to_json(field, instance)
             else:
                 setattr(instance, field.attname, value)
-    instance._kept = Kept(revision, document, undecodable)
+    instance._kept = replace(
+        ground, revision=revision, document=document, undecodable=undecodable, own=set_in(cls, document)
+    )
     return instance, errors
+
+
+def _ground(cls: Any, key: str, under: Any) -> Any:
+    """Return an object for which nothing is stored."""
+    if under is None:
+        return _instance(cls, key, ABSENT)
+    below: Kept = under._kept
+    origins = {} if below.fallback is None else {**below.origins, **dict.fromkeys(below.own, under.pk)}
+    instance = _instance(cls, key, Kept(fallback=values(under), origins=origins))
+    for field in stored_fields(cls):
+        setattr(instance, field.attname, copy.deepcopy(getattr(under, field.attname)))
+    return instance
+
+
+def _good_fields(last: Any, under: Any) -> frozenset[str]:
+    """Return the fields that ``last`` has a good value of: in a scope those that it set itself."""
+    if last is None:
+        return frozenset()
+    return frozenset(field.name for field in stored_fields(last)) if under is None else last._kept.own
+
+
+def _keep_last(instance: Any, last: Any, names: frozenset[str]) -> None:
+    for field in stored_fields(instance):
+        if field.name in names:
+            setattr(instance, field.attname, copy.deepcopy(getattr(last, field.attname)))
+
+
+def set_in(cls: Any, document: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of the fields that a document sets."""
+    return frozenset(field.name for field in stored_fields(cls) if field.name in document)
 
 
 def base_of(instance: Any) -> Any:
     """Return ``instance`` as it was when it was read, or last written."""
     kept: Kept = instance._kept
-    base = _instance(type(instance), None, kept)
+    base = _instance(type(instance), None, replace(kept, own=set_in(type(instance), kept.document)))
     base.pk = instance.pk
-    found = {**kept.document, **kept.undecodable, **kept.undecodable.get(WHOLE, {})}
+    found = {**(kept.fallback or {}), **kept.document, **kept.undecodable, **kept.undecodable.get(WHOLE, {})}
     for field in stored_fields(instance):
         if field.name in found:
             setattr(base, field.attname, from_json(field, copy.deepcopy(found[field.name])))
@@ -235,7 +333,9 @@ def frozen(instance: Any) -> Any:
 
 def _instance(cls: Any, key: str | None, kept: Kept) -> Any:
     instance = cls()
-    if key is not None and cls._declaration.many:
+    if key is not None and not cls._declaration.many:
+        instance.pk = key
+    elif key is not None:
         instance.pk = cls._meta.pk.to_python(from_token(key.removeprefix(f"{cls._declaration.key}.")))
     instance._kept = kept
     instance._state.adding = False

@@ -59,22 +59,26 @@ def overridden(cls: Any, fields: Mapping[str, Any]) -> View:
     return replace(found, overrides=(*found.overrides, (cls, fields)), made={})
 
 
-def seen(cls: Any, base: Any, make: Any) -> Any:
-    """Return ``base``, the one object of ``cls``, as this context sees it; one object as long as that is the same."""
+def overrides() -> tuple[tuple[Any, Mapping[str, Any]], ...]:
+    """Return the overrides that hold here, by owner, the innermost last."""
     found = view.get()
-    own = found.overrides if found is not None else ()
-    fields = tuple(given for owner, given in (*everywhere, *own) if owner is cls)
+    return (*everywhere, *(found.overrides if found is not None else ()))
+
+
+def seen(owner: Any, base: Any, fields: tuple[Mapping[str, Any], ...], make: Any) -> Any:
+    """Return ``base``, an object of ``owner``, with ``fields`` over it; one object as long as both are the same."""
     if not fields:
         return base
+    found = view.get()
     made = found.made if found is not None else _made
-    known = made.get(cls)
+    known = made.get(owner)
     if known is not None and known[0] is base and known[1] == fields:
         return known[2]
     snapshot = make(base, {name: value for given in fields for name, value in given.items()})
-    made[cls] = (base, fields, snapshot)
+    made[owner] = (base, fields, snapshot)
     return snapshot
 
 
-def overrides_everywhere(cls: Any) -> bool:
-    """Tell whether an override of ``cls`` holds in the whole process."""
-    return any(owner is cls for owner, _ in everywhere)
+def overrides_everywhere(of: Any) -> bool:
+    """Tell whether an override of a class, of a scope of it, or of a flag holds in the whole process."""
+    return any(owner is of or getattr(owner, "model", None) is of for owner, _ in everywhere)

@@ -36,5 +36,8 @@ async def await_ready(timeout: float | None = None) -> bool:  # noqa: ASYNC109 -
 
 
 def status() -> dict[tuple[str, str], LocalCacheStatus]:
-    """Return what the copy of each bucket is worth now, by connection and bucket. Starts nothing, never waits."""
-    return {(place.alias, place.bucket): place.cache.status() for place in places()}
+    """Return what the copy of each bucket is worth now, by connection and bucket. Starts nothing, never waits.
+
+    ``undecodable`` counts the keys of which this process has read something that it could not decode.
+    """
+    return {(place.alias, place.bucket): place.status() for place in places()}

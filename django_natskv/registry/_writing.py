@@ -6,6 +6,7 @@ Owns the operations that change what is stored. Knows nothing of how a step is c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,13 +21,15 @@ from django_natskv.registry._place import place_of
 from django_natskv.registry._queues import in_turn
 from django_natskv.registry._steps import Operation, Step, ask, pause, work
 from django_natskv.registry._storing import (
-    ABSENT,
     WHOLE,
     Kept,
     base_of,
     copy_of,
+    inherit,
     same,
+    set_in,
     stored_fields,
+    take,
     to_bytes,
     to_document,
     to_json,
@@ -74,8 +77,7 @@ def _saved_over(instance: Any, key: str, names: tuple[str, ...], author: dict[st
     before = base_of(instance)
     target = base_of(instance)
     for attempt in range(ATTEMPTS):
-        for name in names:
-            setattr(target, name, getattr(copy_of(instance), name))
+        take(target, instance, names)
         try:
             yield from _written(target, author, names)
         except WrongRevision:
@@ -95,8 +97,7 @@ def _gathered_fields(
     known = gathering.owned(_reading.key_of(type(instance), instance.pk), instance)
     before = base_of(instance)
     target = base_of(instance) if known is None else copy_of(known.target)
-    for name in names:
-        setattr(target, name, getattr(copy_of(instance), name))
+    take(target, instance, names)
 
     def took(_revision: int) -> None:
         _follow(instance, before, target, names)
@@ -109,7 +110,9 @@ def _follow(instance: Any, before: Any, target: Any, names: tuple[str, ...]) -> 
     for field in stored_fields(instance):
         if field.name in names or same(to_json(field, instance), to_json(field, before)):
             setattr(instance, field.attname, getattr(target, field.attname))
-    instance._kept = target._kept
+    moved = (instance._kept.own ^ before._kept.own).difference(names)
+    own = target._kept.own - moved | instance._kept.own & moved
+    instance._kept = replace(target._kept, own=own)
     instance._state.adding = False
 
 
@@ -197,7 +200,8 @@ def deleting(instance: Any, actor: Any, comment: str) -> Operation[tuple[int, di
 
 
 def _deleted(instance: Any, _revision: int = 0) -> None:
-    instance._kept = ABSENT
+    kept: Kept = instance._kept
+    instance._kept = Kept(fallback=kept.fallback, origins=kept.origins)
     instance._state.adding = True
 
 
@@ -216,9 +220,28 @@ def refreshing(instance: Any) -> Operation[None]:
 
 def replacing(instance: Any, revision: int, actor: Any, comment: str) -> Operation[None]:
     """Save ``instance``, an earlier state, over ``revision``, which is the newest."""
-    earlier = instance._kept
-    instance._kept = Kept(revision, earlier.document, earlier.undecodable)
+    instance._kept = replace(instance._kept, revision=revision)
     yield from saving(instance, None, actor, comment)
+
+
+# --- what a scope sets itself ---
+
+
+def owning(instance: Any, names: Iterable[str]) -> None:
+    """Have fields of ``instance`` stored, though they are what it falls back to."""
+    _refuse_frozen(instance)
+    kept: Kept = instance._kept
+    own = _checked(type(instance), names)
+    if kept.fallback is None:
+        message = f"own() is for a scope of {type(instance).__name__}: of the others only what differs is stored."
+        raise UsageError(message)
+    instance._kept = replace(kept, own=kept.own.union(own))
+
+
+def inheriting(instance: Any, names: Iterable[str]) -> None:
+    """Have fields of ``instance`` follow what it falls back to, and not stored."""
+    _refuse_frozen(instance)
+    inherit(instance, _checked(type(instance), names))
 
 
 # --- one write ---
@@ -265,7 +288,8 @@ def _change(key: str, data: bytes, revision: int, headers: dict[str, str]) -> Ch
 def _keep(instance: Any, document: dict[str, Any], revision: int) -> None:
     kept: Kept = instance._kept
     left = {name: value for name, value in kept.undecodable.items() if document.get(name) is kept.document[name]}
-    instance._kept = Kept(revision, document, left)
+    own = set_in(type(instance), document)
+    instance._kept = replace(kept, revision=revision, document=document, undecodable=left, own=own)
     instance._state.adding = False
 
 

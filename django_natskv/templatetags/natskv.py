@@ -12,6 +12,7 @@ from django.template.base import FilterExpression, NodeList, Parser, Token, toke
 from django.template.context import Context
 from django.utils.safestring import SafeString
 
+from django_natskv.exceptions import UsageError
 from django_natskv.registry import AnyFlag, Config, find_flag
 from django_natskv.registry._declaring import declared
 from django_natskv.views import public_flags
@@ -68,11 +69,14 @@ def variant(context: Context, flag: AnyFlag[Any] | str, **about: Any) -> Any:
 
 
 @register.simple_tag
-def config(label: str) -> Any:
-    """Give the current snapshot of a Config: ``{% config "shop.ShopConfig" as cfg %}``."""
+def config(label: str, **scope: Any) -> Any:
+    """Give the current snapshot of a Config: ``{% config "shop.ShopConfig" as cfg %}``; ``site=3`` of a scope.
+
+    A scope without a value, such as a variable that is not there, is left out.
+    """
     for cls in declared:
         if issubclass(cls, Config) and cls._meta.label == label:
-            return cls.current
+            return _of_scope(cls, {name: value for name, value in scope.items() if value not in (None, "")})
     message = f'There is no Config "{label}": {{% config "shop.ShopConfig" as cfg %}}.'
     raise template.TemplateSyntaxError(message)
 
@@ -81,6 +85,13 @@ def config(label: str) -> Any:
 def natskv_flags(context: Context) -> dict[str, Any]:
     """Give the browser its public flags: ``{% natskv_flags as f %}{{ f|json_script:"flags" }}``."""
     return public_flags(_request(context))
+
+
+def _of_scope(cls: type[Config], scope: dict[str, Any]) -> Any:
+    try:
+        return cls.for_scope(**scope).current if scope else cls.current
+    except UsageError as error:
+        raise template.TemplateSyntaxError(str(error)) from error
 
 
 def _value(context: Context, flag: AnyFlag[Any] | str, about: dict[str, Any]) -> Any:

@@ -42,6 +42,12 @@ def scope_at(declaration: Declaration, key: str) -> dict[str, str] | None:
     return scope if known and key_in(declaration, scope) == key else None
 
 
+def may_be_scope(declaration: Declaration, key: str) -> bool:
+    """Tell whether ``key`` below that of a Config is one that a scope would have: names, each with its value."""
+    words = key.removeprefix(f"{declaration.key}.").split(".")
+    return len(words) % 2 == 0 and all(name.isidentifier() for name in words[::2])
+
+
 def owns(declaration: Declaration, key: str) -> bool:
     """Tell whether an object of the class is kept at ``key``."""
     if not declaration.many:

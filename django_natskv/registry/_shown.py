@@ -152,7 +152,7 @@ class Layered(Current):
     def _over(self, base: Any, overrides: tuple[tuple[Any, Any], ...]) -> tuple[dict[str, Any], ...]:
         """Return what overrides change here: as if each were stored in the document that it is of."""
         kept, chain = base._kept, self._chain
-        origins = {**kept.origins, **dict.fromkeys(kept.own if len(chain) > 1 else (), self.key)}
+        origins = {**kept.origins, **dict.fromkeys(kept.own, self.key)}
         sets = {name: chain.index(key) for name, key in origins.items()}
         ranked = [(self._rank(owner), fields) for owner, fields in overrides]
         ordered = sorted((each for each in ranked if each[0] >= 0), key=lambda each: each[0])

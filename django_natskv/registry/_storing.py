@@ -38,7 +38,7 @@ class Kept:
     fields that the document sets.
 
     Of a scope ``fallback`` is the JSON of what its fields read as where it does not set them, else None; ``origins``
-    has those of them that another scope sets, with its key.
+    has those of them that another document sets, with its key.
     """
 
     revision: int = 0
@@ -269,7 +269,7 @@ def _ground(cls: Any, key: str, under: Any) -> Any:
     if under is None:
         return _instance(cls, key, ABSENT)
     below: Kept = under._kept
-    origins = {} if below.fallback is None else {**below.origins, **dict.fromkeys(below.own, under.pk)}
+    origins = {**below.origins, **dict.fromkeys(below.own, under.pk)}
     instance = _instance(cls, key, Kept(fallback=values(under), origins=origins))
     for field in stored_fields(cls):
         setattr(instance, field.attname, copy.deepcopy(getattr(under, field.attname)))

@@ -10,12 +10,15 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import parse_qsl, quote, urlencode
 
 from django.core.exceptions import ValidationError
 
+from django_natskv.exceptions import UsageError
 from django_natskv.kv import Change, Operation as Done
 from django_natskv.registry import _reading, _writing
 from django_natskv.registry._declaring import Declaration, declared
+from django_natskv.registry._layers import chain, may_be_scope, owns, scope_at
 from django_natskv.registry._names import from_token, to_headers
 from django_natskv.registry._place import Place, place_of
 from django_natskv.registry._steps import run
@@ -24,7 +27,9 @@ from django_natskv.registry._storing import (
     WHOLE,
     Kept,
     Unreadable,
+    inherit,
     load,
+    own_fields,
     read_document,
     same,
     stored_fields,
@@ -73,8 +78,33 @@ def fields(cls: Any) -> dict[str, Any]:
 
 
 def key_of(cls: Any, pk: Any) -> str:
-    """Return the key of an object; ``ValidationError`` when ``pk`` cannot be a primary key."""
-    return _reading.key_of(cls, pk)
+    """Return the key of an object; ``ValidationError`` when ``pk`` cannot be a primary key.
+
+    That of a Config is the empty text, or the text of a scope; ``UsageError`` when it is none.
+    """
+    where = cls._declaration
+    if where.many or not pk:
+        return _reading.key_of(cls, pk if where.many else None)
+    return str(cls.for_scope(**read_scope(pk)).key)
+
+
+def scope_text(scope: Mapping[str, str]) -> str:
+    """Return a scope as text, such as "site=3", "site=3&tenant=acme", from which ``read_scope`` makes it again."""
+    return urlencode(scope, quote_via=quote)
+
+
+def read_scope(text: str) -> dict[str, str]:
+    """Return the scope that ``text`` means; ``UsageError``."""
+    try:
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict")
+    except ValueError as error:
+        message = f"{text!r} is no scope: it is NAME=VALUE."
+        raise UsageError(message) from error
+    scope = dict(pairs)
+    if len(scope) < len(pairs):
+        message = f"{text!r} is no scope: it has a name twice."
+        raise UsageError(message)
+    return scope
 
 
 def stored(cls: Any, key: str) -> Any:
@@ -84,22 +114,37 @@ def stored(cls: Any, key: str) -> Any:
 
 def stored_all(cls: Any, keys: list[str]) -> dict[str, Any]:
     """Read the objects at ``keys`` from the server at once: as ``stored``, for each of them."""
-    found = run(place_of(cls._declaration).some(keys)) if keys else {}
-    many = cls._declaration.many
-    return {key: None if key not in found and many else _reading.of_entry(cls, key, found.get(key)) for key in keys}
+    where = cls._declaration
+    chains = {key: chain(where, key) for key in keys}  # of a scope also what it falls back to
+    found = run(place_of(where).some(list({each for keys in chains.values() for each in keys}))) if keys else {}
+    return {
+        key: _reading.stacked(cls, over, [found.get(each) for each in over]) if key in found or not where.many else None
+        for key, over in chains.items()
+    }
 
 
 def stored_at(cls: Any, key: str, revision: int) -> Any:
     """Read the object at ``key`` as it was at ``revision``; None when that is not kept, or deleted it."""
     entry = run(place_of(cls._declaration).get(key, revision))
-    return None if entry is None or entry.operation is not Done.PUT else _reading.of_entry(cls, key, entry)
+    if entry is None or entry.operation is not Done.PUT:
+        return None
+    return _reading.of_entry(cls, key, entry, under(cls, key, {}))
 
 
 def origins(instance: Any) -> dict[str, str]:
-    """Return of each field whether its value is "stored", the "default", or stands in for one that is "undecodable"."""
+    """Return of each field whether its value is "stored", the "default", or stands in for one that is "undecodable".
+
+    In a scope it may be that of "everybody", or of another scope, by its text.
+    """
     kept: Kept = instance._kept
+    under = {name: _origin(instance._declaration, key) for name, key in kept.origins.items()}
     stored_names = {name: "stored" for name in kept.document if name in fields(instance)}
-    return {**dict.fromkeys(fields(instance), "default"), **stored_names, **_all_of(instance, kept.undecodable)}
+    found = {**dict.fromkeys(fields(instance), "default"), **under, **stored_names}
+    return {**found, **_all_of(instance, kept.undecodable)}
+
+
+def _origin(where: Declaration, key: str) -> str:
+    return scope_text(scope_at(where, key) or {}) or "everybody"
 
 
 def _all_of(instance: Any, undecodable: Collection[str]) -> dict[str, str]:
@@ -112,14 +157,21 @@ def as_json(instance: Any) -> dict[str, Any]:
     return values(instance)
 
 
+def as_set(instance: Any) -> dict[str, Any]:
+    """As ``as_json``, of a scope only what it sets itself."""
+    found = values(instance)
+    return found if instance._kept.fallback is None else {name: found[name] for name in own_fields(instance)}
+
+
 def reset(instance: Any, name: str) -> None:
-    """Give a field its default, and forget what is stored of it, also what cannot be read."""
-    field = fields(instance)[name]
-    kept: Kept = instance._kept
-    document = {other: value for other, value in kept.document.items() if other != name}
-    undecodable = {other: value for other, value in kept.undecodable.items() if other != name}
-    instance._kept = Kept(kept.revision, document, undecodable)
-    setattr(instance, field.attname, field.get_default())
+    """Give a field its default, or what a scope falls back to; forget what is stored of it, readable or not."""
+    inherit(instance, [name])
+
+
+def choose(instance: Any, name: str) -> None:
+    """Have a scope set a field itself, whatever it falls back to; elsewhere nothing."""
+    if instance._kept.fallback is not None:
+        _writing.owning(instance, [name])
 
 
 def to_store(instance: Any) -> dict[str, Any]:
@@ -140,29 +192,43 @@ def _sorted(document: Mapping[str, Any]) -> Any:
 
 
 def entries(cls: Any) -> dict[str, Any]:
-    """Read the entries of all objects of a class from the server, by key, sorted."""
+    """Read the entries of all objects of a class from the server, by key, sorted; of a Config also its scopes."""
     place, where = place_of(cls._declaration), cls._declaration
     if where.many:
         found = run(place.below(where.key))
         return {key: found[key] for key in sorted(found)}
     entry = run(place.get(where.key))
-    return {} if entry is None else {where.key: entry}
+    scoped = [key for key in run(place.keys(f"{where.key}.>")) if owns(where, key)] if where.scopes else []
+    return {**({} if entry is None else {where.key: entry}), **run(place.several(scoped))}
 
 
 def objects(cls: Any) -> dict[str, Any]:
     """Read all objects of a class from the server, by key, sorted; but for those whose key holds no primary key."""
     found: dict[str, Any] = {}
-    for key, entry in entries(cls).items():
+    there = entries(cls)
+    for key in there:
         with contextlib.suppress(ValidationError, ValueError):
-            found[key] = _reading.of_entry(cls, key, entry)
+            keys = chain(cls._declaration, key)
+            found[key] = _reading.stacked(cls, keys, [there.get(each) for each in keys])
+    return found
+
+
+def under(cls: Any, key: str, given: Mapping[str, Mapping[str, Any]]) -> Any:
+    """Return what a scope falls back to: documents that are ``given``, by key, else what is stored. None of others."""
+    found = None
+    for each in chain(cls._declaration, key)[:-1]:
+        if each in given:
+            found = load(cls, each, to_bytes(given[each]), 0, under=found)[0]
+        else:
+            found = _reading.of_entry(cls, each, run(place_of(cls._declaration).get(each)), found)
     return found
 
 
 def pk_of(cls: Any, key: str) -> str:
-    """Return the primary key, as text, of the object at ``key``; the empty text for a Config."""
+    """Return the primary key, as text, of the object at ``key``; of a Config the text of the scope, empty for none."""
     where = cls._declaration
     if not where.many:
-        return ""
+        return scope_text(scope_at(where, key) or {})
     try:
         return from_token(key.removeprefix(f"{where.key}."))
     except ValueError:
@@ -173,13 +239,18 @@ def orphans(alias: str, bucket: str) -> dict[str, Any]:
     """Read the documents of a bucket that belong to no declared class from the server, by key, sorted.
 
     What is no JSON object is no document, but something that another program keeps there. What is anywhere below the
-    key of a declared class may be that class's.
+    key of a declared class may be that class's, but for scopes that a Config does not have any more.
     """
     place = Place(alias, bucket)
-    mine = [cls._declaration.key for cls in declared if place_of(cls._declaration).bucket == bucket]
-    keys = run(place.keys())
-    strange = [key for key in sorted(keys) if not any(key == own or key.startswith(f"{own}.") for own in mine)]
+    mine = [cls._declaration for cls in declared if place_of(cls._declaration).bucket == bucket]
+    strange = [key for key in run(place.keys()) if not any(_may_own(where, key) for where in mine)]
     return {key: entry for key, entry in run(place.several(strange)).items() if _is_document(entry)}
+
+
+def _may_own(where: Declaration, key: str) -> bool:
+    if owns(where, key) or key == where.key:
+        return True
+    return key.startswith(f"{where.key}.") and (where.many or not may_be_scope(where, key))
 
 
 def _is_document(entry: Any) -> bool:
@@ -189,16 +260,23 @@ def _is_document(entry: Any) -> bool:
         return False
 
 
-def examine(cls: Any, key: str, entry: Any) -> list[Problem]:
-    """Return what is wrong with a stored document: what cannot be read, is no field, or would not be valid."""
+def examine(cls: Any, key: str, entry: Any, there: Mapping[str, Any]) -> list[Problem]:
+    """Return what is wrong with a stored document: what cannot be read, is no field, or would not be valid.
+
+    ``there`` are the entries of the class: what is wrong in a scope already with what it falls back to is not told
+    again.
+    """
+    keys = chain(cls._declaration, key)[:-1]
+    ground = _reading.stacked(cls, keys, [there.get(each) for each in keys])
     try:
-        instance, errors = load(cls, key, entry.value, entry.revision)
+        instance, errors = load(cls, key, entry.value, entry.revision, under=ground)
     except (ValidationError, ValueError):
         return [Problem(UNDECODABLE, "", "its key holds no primary key")]
     found = [Problem(UNDECODABLE, error.field or "", error.detail) for error in errors]
     found += [Problem(UNKNOWN, name, "is no field of the class") for name in unknown(cls, entry)]
     if not errors:
-        found += [Problem(INVALID, name, text) for name, text in invalid(instance)]
+        known = [] if ground is None else list(invalid(ground))
+        found += [Problem(INVALID, name, text) for name, text in invalid(instance) if (name, text) not in known]
     return found
 
 
@@ -244,10 +322,10 @@ def delete(alias: str, bucket: str, entry: Any, actor: Any, comment: str) -> Non
     run(Place(alias, bucket).delete(change))
 
 
-def made_of(cls: Any, key: str, document: Mapping[str, Any]) -> tuple[Any, list[Problem]]:
-    """Return the object that a document from elsewhere makes at ``key``, and what is wrong with it."""
+def made_of(cls: Any, key: str, document: Mapping[str, Any], ground: Any = None) -> tuple[Any, list[Problem]]:
+    """Return the object that a document from elsewhere makes at ``key``, over ``ground``; and what is wrong with it."""
     data = to_bytes(document)
-    instance, errors = load(cls, key, data, 0)
+    instance, errors = load(cls, key, data, 0, under=ground)
     if errors:
         return instance, [Problem(UNDECODABLE, error.field or "", error.detail) for error in errors]
     return instance, [Problem(INVALID, name, text) for name, text in invalid(instance)]

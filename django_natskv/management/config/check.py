@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from django.core.management.base import CommandParser
 
-from django_natskv.management.config.named import add_classes, classes_of
+from django_natskv.management.config.named import add_classes, classes_of, keys_of
 from django_natskv.management.config.places import add_bucket, places_of
 from django_natskv.management.terminal.failing import fail_with
 from django_natskv.management.terminal.output import Column, Listing, Result
@@ -46,9 +46,10 @@ class Check(Verb):
         for cls in classes_of(call):
             where = documents.declaration(cls)
             call.alias = where.connection
-            for key, entry in documents.entries(cls).items():
+            there = documents.entries(cls)
+            for key in keys_of(call, cls, there):
                 documents_seen += 1
-                found = documents.examine(cls, key, entry)
+                found = documents.examine(cls, key, there[key], there)
                 rows += [_row(each.kind, where.bucket, key, each.field, each.detail) for each in found]
         for alias, bucket in places:
             call.alias = alias

@@ -12,12 +12,14 @@ from django_natskv.management.config import exports
 from django_natskv.management.config.named import (
     Target,
     absent,
+    add_scope,
     classes_named,
     name_of,
     no_field,
     none_left,
     not_kept,
     number_of,
+    scope_in,
     target_of,
 )
 from django_natskv.management.config.values import changes_between, show_value
@@ -60,6 +62,7 @@ class Diff(Verb):
         text = "the primary key of an object of a Model; then one revision to compare with now, or two"
         parser.add_argument("rest", nargs="*", metavar="[PK] REVISION", help=text)
         parser.add_argument("--against", metavar="FILE", help="compare an export with what is stored now; - for stdin")
+        add_scope(parser, "of a Config, its value for a site, tenant, ... as Meta.scopes names it; repeatable")
         parser.add_argument("--check", action="store_true", help="exit status 1 when there is a difference")
 
     def run(self, call: Call) -> Result:
@@ -108,26 +111,34 @@ def _rows_of_export(call: Call) -> Iterator[dict[str, Any]]:
         if objects is None:
             raise CommandError(f"The export has nothing of {documents.label(cls)}.")
         now = {documents.pk_of(cls, key): instance for key, instance in documents.objects(cls).items()}
+        scope = scope_in(call, cls)
+        if scope:
+            objects, now = ({pk: found[pk] for pk in found if pk == scope} for found in (objects, now))
         yield from _rows_of_class(cls, objects, now)
 
 
 def _rows_of_class(cls: Any, objects: Mapping[str, exports.Item], now: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    nothing = None if documents.declaration(cls).many else cls()
+    nothing = {} if documents.declaration(cls).many else {"": cls()}
+    given = exports.given(cls, objects)
     for pk, item in objects.items():
-        old, problems = documents.made_of(cls, documents.key_of(cls, pk or None), item["values"])
+        key = documents.key_of(cls, pk or None)
+        old, problems = documents.made_of(cls, key, item["values"], documents.under(cls, key, given))
         if any(problem.kind == documents.UNDECODABLE for problem in problems):
             raise CommandError(f"{name_of(cls, pk)} in the export: {problems[0].field} {problems[0].detail}")
-        new = now.get(pk, nothing)
+        new = now.get(pk, nothing.get(pk))
         if new is None:
-            yield _row(cls, pk, "removed", old=documents.as_json(old))
+            yield _row(cls, pk, "removed", old=documents.as_set(old))
         else:
             yield from _rows(cls, pk or None, old, new)
     for pk in sorted(now.keys() - objects.keys()):
-        yield _row(cls, pk, "added", new=documents.as_json(now[pk]))
+        yield _row(cls, pk, "added", new=documents.as_set(now[pk]))
 
 
 def _rows(cls: Any, pk: str | None, old: Any, new: Any) -> Iterator[dict[str, Any]]:
     changes = changes_between(documents.as_json(old), documents.as_json(new))
+    if pk is not None and not documents.declaration(cls).many:  # what a scope does not set is not its change
+        own = {*documents.as_set(old), *documents.as_set(new)}
+        changes = {name: pair for name, pair in changes.items() if name in own}
     for name, (before, after) in changes.items():
         yield _row(cls, pk, "changed", name, before, after)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import ClassVar
 
 from django.core.management.base import CommandParser
 
 from django_natskv.management.config import exports
-from django_natskv.management.config.named import add_classes, add_file, classes_of
+from django_natskv.management.config.named import add_classes, add_file, classes_of, keys_of
 from django_natskv.management.dumps.files import whole_file
 from django_natskv.management.terminal.output import to_json
 from django_natskv.management.terminal.verb import Call, Verb
@@ -30,7 +31,7 @@ class Export(Verb):
 
     def run(self, call: Call) -> None:
         """Write it."""
-        content = exports.make(classes_of(call))
+        content = exports.make(classes_of(call), partial(keys_of, call))
         count = sum(len(objects) for objects in content["classes"].values())
         path = call.options["file"]
         if path is None:

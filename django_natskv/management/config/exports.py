@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypedDict
 
 from django.core.management.base import CommandError
 from django.utils import timezone
 
+from django_natskv.exceptions import UsageError
 from django_natskv.management.config.named import name_of
 from django_natskv.management.dumps.files import readable_twice
 from django_natskv.registry import documents
@@ -23,16 +24,30 @@ class Item(TypedDict):
     values: dict[str, Any]
 
 
-Export = Mapping[str, Mapping[str, Item]]  # class -> primary key, "" for a Config -> object
+# Class -> primary key -> object; of a Config "", and the text of each scope.
+Export = Mapping[str, Mapping[str, Item]]
 
 
-def make(classes: list[Any]) -> dict[str, Any]:
-    """Return the export of all that is stored of ``classes``; ``CommandError`` for what cannot be read."""
+def given(cls: Any, objects: Mapping[str, Item]) -> dict[str, Mapping[str, Any]]:
+    """Return the documents of a class in an export by key, for scopes that fall back to them; ``CommandError``."""
+    if documents.declaration(cls).many:
+        return {}
+    try:
+        return {documents.key_of(cls, pk): item["values"] for pk, item in objects.items()}
+    except UsageError as error:
+        raise CommandError(f"{documents.label(cls)} in the export: {error}") from error
+
+
+def make(classes: list[Any], chosen: Callable[[Any, Iterable[str]], list[str]]) -> dict[str, Any]:
+    """Return the export of all that is stored of ``classes`` at ``chosen`` keys; ``CommandError`` if it is broken."""
     content: dict[str, dict[str, Any]] = {}
     for cls in classes:
-        found = {documents.pk_of(cls, key): _item(cls, key, entry) for key, entry in documents.entries(cls).items()}
-        if not documents.declaration(cls).many and not found:
-            found = {"": {"revision": 0, "values": {}}}  # that nothing is stored is what there is to say
+        there = documents.entries(cls)
+        found = {documents.pk_of(cls, key): _item(cls, key, there[key]) for key in chosen(cls, there)}
+        where = documents.declaration(cls)
+        if not where.many and "" not in found and chosen(cls, [where.key]):
+            # That nothing is stored is what there is to say.
+            found = {"": {"revision": 0, "values": {}}, **found}
         content[documents.label(cls)] = found
     return {"format": FORMAT, "version": VERSION, "time": timezone.now().isoformat(), "classes": content}
 

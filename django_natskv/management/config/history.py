@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from django.core.management.base import CommandParser
 
-from django_natskv.management.config.named import absent, add_target, none_left, target_of
+from django_natskv.management.config.named import Target, absent, add_target, none_left, target_of
 from django_natskv.management.config.values import changes_between, show_changes
 from django_natskv.management.terminal.entries import show_time
 from django_natskv.management.terminal.output import Column, Listing, Result
@@ -41,11 +41,10 @@ class History(Verb):
         """Show them."""
         target, rest = target_of(call)
         none_left(rest)
-        where = () if target.pk is None else (target.pk,)
-        revisions = target.cls.history(*where)
-        if not revisions and target.pk is not None:
+        revisions = target.source.history(*target.where)
+        if not revisions and target.many:
             raise absent(target)
-        rows = _rows(target.cls, revisions)
+        rows = _rows(_nothing(target), revisions)
         if target.field is not None:
             rows = [
                 {**row, "changes": {target.field: row["changes"][target.field]}}
@@ -57,9 +56,14 @@ class History(Verb):
         return Listing(_COLUMNS, rows)
 
 
-def _rows(cls: Any, revisions: list[Any]) -> list[dict[str, Any]]:
+def _nothing(target: Target) -> Any:
+    """Return the object as it reads while nothing is stored of it."""
+    return documents.under(target.cls, target.key, {}) or target.cls()
+
+
+def _rows(nothing: Any, revisions: list[Any]) -> list[dict[str, Any]]:
     rows = []
-    defaults = before = documents.as_json(cls())
+    defaults = before = documents.as_json(nothing)
     for each in revisions:
         now = defaults if each.value is None else documents.as_json(each.value)
         rows.append(

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 
 from django_natskv.management.config import exports
-from django_natskv.management.config.named import add_classes, classes_named, name_of, said
+from django_natskv.management.config.named import add_classes, classes_named, name_of, said, scope_in
 from django_natskv.management.config.writing import add_author, author_of
 from django_natskv.management.terminal.failing import fail_with
 from django_natskv.management.terminal.output import Column, Listing, Result
@@ -80,14 +80,19 @@ class Import(Verb):
         return _write(call, wanted, author)
 
 
-def _valid(cls: Any, objects: Any) -> Iterator[tuple[str, str, Any]]:
+def _valid(cls: Any, objects: Any, call: Call) -> Iterator[tuple[str, str, Any]]:
     """Yield the primary key, the key and the object of each of a class; ``CommandError`` for the first that is none."""
+    scope = scope_in(call, cls)
+    given = exports.given(cls, objects)
     for pk, item in objects.items():
+        if scope and pk != scope:
+            continue
         try:
             key = documents.key_of(cls, pk or None)
         except (ValidationError, ValueError) as error:
             raise CommandError(f"{name_of(cls, pk)}: {said(error)} Nothing was written.") from error
-        instance, problems = documents.made_of(cls, key, item["values"])
+        ground = documents.under(cls, key, {} if scope else given)
+        instance, problems = documents.made_of(cls, key, item["values"], ground)
         if problems:
             first = problems[0]
             field = f" {first.field}:" if first.field else ""
@@ -98,7 +103,7 @@ def _valid(cls: Any, objects: Any) -> Iterator[tuple[str, str, Any]]:
 def _wanted(cls: Any, objects: Any, call: Call) -> Iterator[_Wanted]:
     """Yield the objects of a class; ``CommandError`` for the first that would not be valid."""
     call.alias = documents.declaration(cls).connection
-    made = list(_valid(cls, objects))
+    made = list(_valid(cls, objects, call))
     present = documents.stored_all(cls, [key for _, key, _ in made])
     for pk, key, instance in made:
         now = present[key]

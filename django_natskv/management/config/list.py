@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from django.core.management.base import CommandParser
 
-from django_natskv.management.config.named import add_classes, classes_of
+from django_natskv.management.config.named import add_classes, classes_of, keys_of
 from django_natskv.management.config.values import show_value
 from django_natskv.management.terminal.output import Column, Listing, Result
 from django_natskv.management.terminal.verb import Call, Verb
@@ -47,7 +47,7 @@ class List(Verb):
         """List them."""
         chosen = classes_of(call)
         if call.options["classes"]:
-            rows = [row for cls in chosen for row in _objects(cls)]
+            rows = [row for cls in chosen for row in _objects(call, cls)]
             if not rows:
                 call.say(f"Nothing is stored of {', '.join(map(documents.label, chosen))}.")
             return Listing(_OBJECTS, rows)
@@ -65,16 +65,18 @@ def _class(call: Call, cls: Any) -> dict[str, Any]:
         "connection": where.connection,
         "bucket": where.bucket,
         "key": where.key,
-        "stored": len(documents.entries(cls)),
+        "stored": len(keys_of(call, cls, documents.entries(cls))),
         "description": str(cls._meta.verbose_name),
     }
 
 
-def _objects(cls: Any) -> list[dict[str, Any]]:
+def _objects(call: Call, cls: Any) -> list[dict[str, Any]]:
     rows = []
-    for key, instance in documents.objects(cls).items():
+    there = documents.objects(cls)
+    for key in keys_of(call, cls, there):
+        instance = there[key]
         values, origins = documents.as_json(instance), documents.origins(instance)
-        mine = {name: value for name, value in values.items() if origins[name] != "default"}
+        mine = {name: value for name, value in values.items() if origins[name] in ("stored", documents.UNDECODABLE)}
         pk = documents.pk_of(cls, key) or None
         rows.append({"class": documents.label(cls), "object": pk, "revision": instance.revision, "values": mine})
     return rows

@@ -5,6 +5,7 @@ Owns that what is named there is, before anything is sent. Must not know which v
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +21,30 @@ from django_natskv.registry import documents
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An object of a class, and maybe one field of it. ``pk`` is None for the one object of a Config."""
+    """An object of a class, and maybe one field of it.
+
+    ``pk`` is None for the one object of a Config, and the text of a scope for that of a scope.
+    """
 
     cls: Any
     pk: str | None
     field: str | None
     key: str
+
+    @property
+    def many(self) -> bool:
+        """Whether its class has many objects."""
+        return documents.declaration(self.cls).many
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """What names the object to the methods of ``source``."""
+        return (str(self.pk),) if self.many else ()
+
+    @property
+    def source(self) -> Any:
+        """The class, or its scope: what has ``objects``, ``history`` and ``rollback``."""
+        return self.cls if self.many or self.pk is None else self.cls.for_scope(**documents.read_scope(self.pk))
 
     @property
     def name(self) -> str:
@@ -34,7 +53,7 @@ class Target:
 
 
 def name_of(cls: Any, pk: str | None) -> str:
-    """Return an object in words: "shop.ShopConfig", "shop.Carrier dhl"."""
+    """Return an object in words: "shop.ShopConfig", "shop.Carrier dhl", "shop.ShopConfig site=3"."""
     return f"{documents.label(cls)} {pk}" if pk else documents.label(cls)
 
 
@@ -44,11 +63,18 @@ def add_target(parser: CommandParser, target: str, rest: str, text: str) -> None
     one_field = ", or shop.ShopConfig.banner for one field" if "FIELD" in target else ""
     parser.add_argument("target", metavar=target, help=f"shop.ShopConfig{one_field}")
     parser.add_argument("rest", nargs="*", metavar=rest or "PK", help=text)
+    add_scope(parser, "of a Config, its value for a site, tenant, ... as Meta.scopes names it; repeatable")
 
 
 def add_classes(parser: CommandParser) -> None:
     """Add the choice of classes."""
     parser.add_argument("classes", nargs="*", metavar="CLASS", help="only these, such as shop.ShopConfig")
+    add_scope(parser, "only what is stored for this site, tenant, ..., which else is included; repeatable")
+
+
+def add_scope(parser: CommandParser, text: str) -> None:
+    """Add the choice of a scope."""
+    parser.add_argument("--scope", metavar="NAME=VALUE", action="append", default=[], help=text)
 
 
 def add_file(parser: CommandParser, text: str) -> None:
@@ -66,11 +92,44 @@ def target_of(call: Call) -> tuple[Target, list[str]]:
         if not rest:
             raise UsageError(f"PK is missing: {documents.label(cls)} has many objects, of which one is meant.")
         pk = rest.pop(0)
+    scope = scope_of(call)
+    if scope:
+        if documents.declaration(cls).many:
+            raise UsageError(f"--scope is for a Config: {documents.label(cls)} has many objects.")
+        pk = documents.scope_text(scope)
     try:
         key = documents.key_of(cls, pk)
     except (ValidationError, ValueError) as error:
         raise UsageError(f"{pk!r} cannot be a primary key of {documents.label(cls)}: {said(error)}") from error
-    return Target(cls, pk, field, key), rest
+    return Target(cls, documents.pk_of(cls, key) if scope else pk, field, key), rest
+
+
+def scope_of(call: Call) -> dict[str, str]:
+    """Return the scope that ``--scope`` names, empty where none is; ``UsageError``."""
+    found: dict[str, str] = {}
+    for each in call.options["scope"]:
+        name, equals, value = each.partition("=")
+        if not equals:
+            raise UsageError(f"--scope: {each!r} is not NAME=VALUE.")
+        if name in found:
+            raise UsageError(f"--scope: {name} is given twice.")
+        found[name] = value
+    return found
+
+
+def scope_in(call: Call, cls: Any) -> str:
+    """Return the text of the scope that ``--scope`` names, as objects of the class are called; empty where none is."""
+    scope = scope_of(call)
+    return documents.pk_of(cls, documents.key_of(cls, documents.scope_text(scope))) if scope else ""
+
+
+def keys_of(call: Call, cls: Any, keys: Iterable[str]) -> list[str]:
+    """Return those of ``keys`` of a class that are of the scope which was asked for; all where none was."""
+    scope = scope_of(call)
+    if not scope:
+        return list(keys)
+    wanted = documents.key_of(cls, documents.scope_text(scope))
+    return [key for key in keys if key == wanted]
 
 
 def classes_of(call: Call) -> list[Any]:
@@ -83,8 +142,13 @@ def classes_named(call: Call, names: list[str]) -> list[Any]:
     using = call.options["using"]
     if using is not None:
         call.connection  # noqa: B018 - an alias that is none is a mistake also where no class is kept
+    scope = scope_of(call)
     if not names:
-        return [cls for cls in documents.classes() if using in (None, documents.declaration(cls).connection)]
+        chosen = [cls for cls in documents.classes() if using in (None, documents.declaration(cls).connection)]
+        found = [cls for cls in chosen if scope.keys() <= {*documents.declaration(cls).scopes}]
+        if chosen and not found:
+            raise UsageError(f"--scope: no class has the scopes {', '.join(scope)}.")
+        return found
     chosen = list(dict.fromkeys(_class(name) for name in names))
     for cls in chosen:
         _settle(call, cls)

@@ -23,6 +23,10 @@ def places_of(call: Call) -> list[tuple[str, str]]:
     None where classes were named: what is gone belongs to none of them.
     """
     named = [check_name(name) for name in call.options["bucket"]]
+    if call.options["scope"]:
+        if named:
+            raise UsageError("--bucket contradicts --scope: documents of no class are of no scope.")
+        return []
     if call.options["classes"]:
         if named:
             raise UsageError("--bucket contradicts CLASS: documents of no class are not those of a class.")

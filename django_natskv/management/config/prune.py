@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from django.core.management.base import CommandError, CommandParser
 
 from django_natskv.exceptions import WrongRevision
-from django_natskv.management.config.named import add_classes, classes_of
+from django_natskv.management.config.named import add_classes, classes_of, keys_of
 from django_natskv.management.config.places import add_bucket, places_of
 from django_natskv.management.config.writing import add_author, author_of
 from django_natskv.management.terminal.output import Column, Listing, Result
@@ -84,10 +84,11 @@ def _unknown(call: Call) -> list[_Waste]:
     for cls in classes_of(call):
         where = documents.declaration(cls)
         call.alias = where.connection
-        for entry in documents.entries(cls).values():
-            names = tuple(documents.unknown(cls, entry))
+        there = documents.entries(cls)
+        for key in keys_of(call, cls, there):
+            names = tuple(documents.unknown(cls, there[key]))
             if names:
-                found.append(_Waste(cls, where.connection, where.bucket, entry, names))
+                found.append(_Waste(cls, where.connection, where.bucket, there[key], names))
     return found
 
 

@@ -54,8 +54,7 @@ class Rollback(Verb):
         now: Any = documents.stored(target.cls, target.key)
         if guard is not None:
             check_guard(target, now or target.cls(pk=target.pk), guard)
-        where = () if target.pk is None else (target.pk,)
         with refusals(target.name):
-            instance = target.cls.rollback(*where, revision, **author)
+            instance = target.source.rollback(*target.where, revision, **author)
         call.say(f"{target.name} is as it was at revision {revision} again, revision {instance.revision}.")
         return Saved(documents.label(target.cls), target.pk, instance.revision)

@@ -49,7 +49,7 @@ class Set(Verb):
         """Set them."""
         target, rest = target_of(call)
         create = call.options["create"]
-        if create and target.pk is None:
+        if create and not target.many:
             raise UsageError("--create is for objects of a Model: a Config is always there.")
         texts = _one_text(call, target.field, rest) if target.field else _texts(call, target, rest, may_be_empty=create)
         values = {name: parse_value(documents.fields(target.cls)[name], text) for name, text in texts.items()}
@@ -58,6 +58,7 @@ class Set(Verb):
             for name, value in values.items():
                 documents.reset(instance, name)  # what could not be read there is no reason to keep it
                 documents.fields(target.cls)[name].save_form_data(instance, value)
+                documents.choose(instance, name)
 
         return save(call, target, change, create=create, invalid=UsageError)
 

@@ -94,7 +94,7 @@ def save(
         instance = target.cls(pk=target.pk)
     check_guard(target, instance, guard)
     before = documents.to_store(instance)
-    is_new = bool(target.pk and not instance.revision)
+    is_new = target.many and not instance.revision
     change(instance)
     if not (is_new or documents.WHOLE in instance.undecodable) and not documents.differ(
         before, documents.to_store(instance)
@@ -103,8 +103,7 @@ def save(
         return Saved(documents.label(target.cls), target.pk, instance.revision)
     with refusals(target.name, invalid):
         if guard is None and not is_new:
-            where = () if target.pk is None else (target.pk,)
-            instance = target.cls.objects.update(*where, change, **author)
+            instance = target.source.objects.update(*target.where, change, **author)
         else:
             instance.save(**author)
     call.say(f"Saved {target.name}, revision {instance.revision}.")

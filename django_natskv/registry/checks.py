@@ -19,6 +19,7 @@ from django_natskv.kv.entries import MAX_HISTORY
 from django_natskv.kv.names import check_key, check_name
 from django_natskv.registry._declaring import DEFAULT_HISTORY, declared
 from django_natskv.registry._flag_checks import flag_problems
+from django_natskv.registry._layers import MOST_NAMES
 from django_natskv.registry._models import Config, Model
 
 Found = Iterator[checks.CheckMessage]
@@ -90,11 +91,18 @@ def _makers_that_disagree() -> Found:
 def _meet(one: Any, other: Any) -> bool:
     if (one.connection, one.bucket) != (other.connection, other.bucket):
         return False
+    if one.many != other.many and (_is_below_a_scope(one, other) or _is_below_a_scope(other, one)):
+        return True
     if one.many != other.many:
         many, single = (one, other) if one.many else (other, one)
         # A config at the key of one of the objects; at the key above them it is in nobody's way.
         return bool(single.key.rpartition(".")[0] == many.key)
-    return bool(one.key == other.key)
+    return bool(one.key == other.key) or _is_below_a_scope(one, other) or _is_below_a_scope(other, one)
+
+
+def _is_below_a_scope(one: Any, other: Any) -> bool:
+    """Tell whether ``other`` is kept where the scopes of ``one`` are."""
+    return any(f"{other.key}.".startswith(f"{one.key}.{name}.") for name in one.scopes)
 
 
 def _names(cls: Any) -> Found:
@@ -103,6 +111,23 @@ def _names(cls: Any) -> Found:
             check(getattr(cls._declaration, name))
         except UsageError as error:
             yield checks.Error(f"Its Meta.{name}: {error}", obj=cls, id="natskv.E204")
+
+
+def _scopes(cls: Any) -> Found:
+    names = cls._declaration.scopes
+    if names and issubclass(cls, Model):
+        hint = "Make what they distinguish a part of the primary key, or this a Config."
+        yield checks.Error("A Model has no Meta.scopes.", hint=hint, obj=cls, id="natskv.E211")
+    wrong = [name for name in names if not (isinstance(name, str) and name.isascii() and name.isidentifier())]
+    if wrong:
+        text = f"Its Meta.scopes are names as Python has them, in ASCII, not {wrong[0]!r}."
+        yield checks.Error(text, obj=cls, id="natskv.E211")
+    if len({*names}) < len(names):
+        yield checks.Error("Its Meta.scopes have a name twice.", obj=cls, id="natskv.E211")
+    if len(names) > MOST_NAMES:
+        text = f"Its Meta.scopes are {len(names)} names of at most {MOST_NAMES}."
+        hint = "Each further name doubles the documents that a scope of all names falls back to."
+        yield checks.Error(text, hint=hint, obj=cls, id="natskv.E211")
 
 
 def _defaults(cls: Any) -> Found:
@@ -191,6 +216,7 @@ _RULES: tuple[Callable[[Any], Found], ...] = (
     _files,
     _filled_by_a_database,
     _names,
+    _scopes,
     _defaults,
     _primary_key,
     _reserved,

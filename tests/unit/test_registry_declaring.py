@@ -233,6 +233,34 @@ def test_e203_a_config_among_the_objects_of_a_model():
     assert found() == ["natskv.E203"]
 
 
+@pytest.mark.parametrize("key", ["same.site", "same.site.3", "same.site.3.tenant.x"])
+@pytest.mark.parametrize("declare", [config, model])
+def test_e203_a_class_where_the_scopes_of_another_are(declare, key):
+    config(said(key="same", scopes=("site", "tenant")))
+    declare(said(key=key, app_label="other"))
+    assert found() == ["natskv.E203"]
+    declare(said(key="same.other", app_label="third"))
+    assert found() == ["natskv.E203"]
+
+
+@pytest.mark.parametrize(
+    "scopes", [("si te",), ("site.x",), ("é",), ("",), (3,), ("site", "site"), ("a", "b", "c", "d", "e")]
+)
+def test_e211_scopes(scopes):
+    config(said(scopes=scopes))
+    assert found() == ["natskv.E211"]
+
+
+def test_e211_a_model_has_no_scopes():
+    model(said(scopes=("site",)))
+    assert found() == ["natskv.E211"]
+
+
+def test_one_scope_may_be_a_text():
+    assert config(said(scopes="site"))._declaration.scopes == ("site",)
+    assert found() == []
+
+
 @pytest.mark.parametrize("wrong", [{"bucket": "with space"}, {"key": "a..b"}, {"key": ""}])
 def test_e204_names(wrong):
     config(said(**wrong))
@@ -256,7 +284,7 @@ def test_e206_a_model_has_a_primary_key_and_a_config_has_none():
     assert found() == ["natskv.E206"] * 2
 
 
-@pytest.mark.parametrize("name", ["history", "revision", "objects", "current", "save"])
+@pytest.mark.parametrize("name", ["history", "revision", "objects", "current", "save", "scope"])
 def test_e207_names_that_are_taken(name):
     config(**{name: models.IntegerField(default=0)})
     assert found() == ["natskv.E207"]

@@ -50,10 +50,10 @@ def test_the_lines_of_the_guide_do_what_it_says(make_server, tmp_path):
     declared = [block for block in blocks if block.startswith("# shop/config.py")]
     upgraded = [block for block in blocks if "def upgrade" in block]
     lines = [block for block in blocks if block not in declared + upgraded]
-    assert (len(declared), len(upgraded), len(lines)) == (1, 1, 8)
+    assert (len(declared), len(upgraded), len(lines)) == (2, 1, 9)
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "__init__.py").touch()
-    (tmp_path / "shop" / "config.py").write_text(declared[0])
+    (tmp_path / "shop" / "config.py").write_text("\n".join(declared))
     (tmp_path / "guide.py").write_text(SETUP + "\n".join(lines) + END)
     server = make_server() if takes_several_as_one() else make_server(version=SERVER_VERSIONS[-1])
     natskv = {"default": {"SERVERS": [server.url]}}

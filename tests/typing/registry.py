@@ -23,6 +23,7 @@ class Shop(registry.Config):
     class Meta:
         app_label = "typing"
         bucket = "typing"
+        scopes = ("site",)
 
 
 class Parcel(registry.Model):
@@ -49,6 +50,18 @@ def reading() -> None:
     assert_type(Parcel.objects.all()[0], Parcel)
     assert_type(Parcel.objects.all()[:2], list[Parcel])
     assert_type(Parcel.objects.in_bulk(["a"]), dict[Any, Parcel])
+
+
+def scopes() -> None:
+    assert_type(Shop.for_scope(site=3), registry.Scope[Shop])
+    assert_type(Shop.for_scope(site=3).current, Shop)
+    assert_type(Shop.for_scope(site=3).current.banner, str)
+    assert_type(Shop.for_scope(site=3).objects.get(), Shop)
+    assert_type(Shop.for_scope(site=3).history(), list[registry.Revision[Shop]])
+    assert_type(Shop.for_scope(site=3).rollback(5), Shop)
+    assert_type(Shop.current.own_fields, tuple[str, ...])
+    assert_type(Shop.current.scope, dict[str, str])
+    Parcel.for_scope(site=3)  # type: ignore[attr-defined]
 
 
 def writing(conflict: registry.Conflict) -> None:

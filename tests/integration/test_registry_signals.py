@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from decimal import Decimal
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -112,9 +113,11 @@ sys.stdin.readline()
 
 WRITER = """
 from tests.registry_classes import ShopConfig
-first, count = json.loads(sys.stdin.readline())
+first, count, field = json.loads(sys.stdin.readline())
 def add(number):
-    return lambda cfg: cfg.tags.append(number)
+    if field == "tags":
+        return lambda cfg: cfg.tags.append(number)
+    return lambda cfg: setattr(cfg, field, getattr(cfg, field) + 1)
 if os.environ["TEST_FACE"] == "awaited":
     import asyncio
     async def main():
@@ -128,12 +131,16 @@ print(json.dumps("done"), flush=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("face", "count"), [("plain", 500), ("awaited", 500)])  # all of the awaited ones at once
-def test_two_writers_lose_nothing(shelf, program, settings, face, count):
+@pytest.mark.parametrize("face", ["plain", "awaited"])  # all of the awaited ones at once
+@pytest.mark.parametrize("other", ["tags", "free_shipping_from"])
+def test_two_writers_of_one_field_or_of_two_lose_nothing(shelf, program, settings, face, other):
+    count = 500
     programs = [program(WRITER, settings.NATSKV, TEST_FACE=face) for _ in range(2)]
-    for number, one in enumerate(programs):
-        one.tell(json.dumps([number * count, count]))
+    for number, (one, field) in enumerate(zip(programs, ("tags", other), strict=True)):
+        one.tell(json.dumps([number * count, count, field]))
     for one in programs:
         out, err = one.finish(55)
         assert out == ["done"], err
-    assert sorted(shelf.read(KEY)["tags"]) == list(range(2 * count))
+    found = shelf.read(KEY)
+    assert sorted(found["tags"]) == list(range(2 * count if other == "tags" else count))
+    assert Decimal(found.get("free_shipping_from", 50)) == 50 + (0 if other == "tags" else count)

@@ -215,6 +215,26 @@ def test_a_key_that_holds_no_primary_key_is_left_out(shelf, caplog):
     assert len(caplog.records) == 2  # not once a change
 
 
+def test_what_cannot_be_read_is_counted_until_it_can_or_is_gone(shelf):
+    def counted():
+        assert Carrier.objects.count() < 4
+        assert ShopConfig.current.limit == 10
+        return registry.status()[("default", BUCKET)].undecodable
+
+    shelf.put(KEY, {"limit": "many"})
+    shelf.put("shop.Carrier.dhl", {"price": "much", "active": "maybe"})
+    shelf.put("shop.Carrier.ups", b"{broken")
+    shelf.put("shop.Carrier.fine", {})
+    registry.wait_ready(10)
+    eventually(lambda: counted() == 3)
+    shelf.put("shop.Carrier.dhl", {"price": 5})
+    eventually(lambda: counted() == 2)
+    shelf.bucket.delete("shop.Carrier.ups")
+    eventually(lambda: counted() == 1)
+    shelf.bucket.delete(KEY)
+    eventually(lambda: counted() == 0)
+
+
 def test_copies_of_models_are_the_readers_own(shelf):
     carriers(shelf)
     one = Carrier.objects.get(pk="a.b")

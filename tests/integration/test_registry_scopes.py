@@ -79,14 +79,17 @@ def test_of_several_names_the_later_wins_and_both_together_win_over_each(shelf):
     assert (both.objects.strong().get().banner, both.objects.get().limit) == ("tenant", 3)
 
 
+def shown(scope, revision):
+    """Wait until the scope shows its revision, and return the snapshot."""
+    return eventually(lambda: scope.current if scope.current.revision == revision else None)
+
+
 def test_the_snapshot_of_a_scope_is_one_object_until_one_of_its_documents_changes(site, shelf):
-    for document in ({}, {"banner": "three"}):
-        shelf.put(SITE, document)
-        eventually(lambda document=document: site.current.banner == document.get("banner", "all"))
-        first = site.current
-        shelf.put("shop.Carrier.x", {"name": str(document)})
-        shelf.put(f"{KEY}.site.4", document)
-        eventually(lambda document=document: SiteConfig.for_scope(site=4).current.revision)
+    for banner in ("all", "three"):
+        document = {} if banner == "all" else {"banner": banner}
+        first = shown(site, shelf.put(SITE, document))
+        shelf.put("shop.Carrier.x", {"name": banner})
+        shown(SiteConfig.for_scope(site=4), shelf.put(f"{KEY}.site.4", document))
         assert site.current is first
         with pytest.raises(AttributeError, match="snapshot"):
             site.current.banner = "x"

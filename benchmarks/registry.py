@@ -41,6 +41,15 @@ class Unstored(registry.Config):
         bucket = BUCKET
 
 
+class Scoped(registry.Config):
+    banner = models.CharField(max_length=80, blank=True)
+
+    class Meta:
+        app_label = "benchmarks"
+        bucket = BUCKET
+        scopes = ("site",)
+
+
 class Carrier(registry.Model):
     code = models.SlugField(primary_key=True)
     active = models.BooleanField(default=True)
@@ -53,6 +62,7 @@ class Carrier(registry.Model):
 def contests(servers: Servers, count: int | None) -> Iterator[Contest]:
     """Yield the contests, each ready to run. ``count`` reads instead of 50,000, for a quick look."""
     Stored.objects.update(lambda cfg: setattr(cfg, "banner", "Sale"))
+    Scoped.for_scope(site=3).objects.update(lambda cfg: setattr(cfg, "banner", "Sale"))
     for number in range(100):
         Carrier.objects.get_or_create(code=f"carrier-{number}")
     registry.wait_ready(30)
@@ -74,6 +84,9 @@ def settings_of(servers: Servers) -> dict[str, Batch]:
         "current.banner": reading(lambda: Stored.current.banner),
         "current.banner, nothing stored": reading(lambda: Unstored.current.banner),
     }
+    scope = Scoped.for_scope(site=3)
+    found["current.banner of a scope that is kept"] = reading(lambda: scope.current.banner)
+    found["for_scope(site=3).current.banner"] = reading(lambda: Scoped.for_scope(site=3).current.banner)
     for name, config in constance(servers).items():
         found[f"constance, {name}"] = reading(partial(getattr, config, "BANNER"), SLOW if name == "Redis" else None)
     return found

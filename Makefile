@@ -40,8 +40,14 @@ format: $(VENV)/.dev  ## repair style and format
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-types: $(VENV)/.dev  ## check the types
+types: $(VENV)/.dev .cache/django-types/django  ## check the types, what users see of them also with pyright
 	@$(BIN)/mypy $(CODE)
+	@$(BIN)/pyright --pythonpath $(BIN)/python --project tests/typing
+
+# What pyright reads Django's fields by: django-stubs need a plugin, which only mypy has. Not in the venv, where both clash.
+.cache/django-types/django: | $(VENV)/.dev
+	@$(BIN)/python -m pip install --quiet --no-deps --target .cache/django-types 'django-types>=0.24,<0.25'
+	@ln -sfn django-stubs $@
 
 layers: $(VENV)/.dev  ## check who imports whom
 	@$(BIN)/lint-imports --no-logo

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from nats.errors import ProtocolError
 
-from django_natskv.kv._nats.lean import LeanParser, Message
+from django_natskv.kv._nats.lean import MOST, LeanParser, Message
 from django_natskv.kv._nats.sink import Sink
 
 HEADERS = b"NATS/1.0\r\nName: value\r\n\r\n"
@@ -114,6 +114,12 @@ def test_lines_that_are_the_same_but_for_the_subscription_are_told_apart():
     client = parse(both)
     assert [told.data for told in client.told] == [b"one", b"two", b"six", b"ten"]
     assert client.runs == [2, 1]
+
+
+def test_many_are_handed_over_in_parts():
+    client = parse(b"".join(message(1, b"%d" % number) for number in range(2 * MOST + 1)))
+    assert client.runs == [MOST, MOST, 1]
+    assert [told.data for told in client.told] == [b"%d" % number for number in range(2 * MOST + 1)]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7, 13, 64, 1000, 4096])

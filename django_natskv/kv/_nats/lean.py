@@ -18,6 +18,7 @@ from django_natskv.kv._nats.messages import parse_delivered
 _LINE_END = b"\r\n"
 _SIZES = {"MSG": 1, "HMSG": 2}  # words at the end of a line that announces a message
 _ADDRESSES = (3, 4)  # words before them, without and with a reply address
+MOST = 100  # messages that are handed over at once: whoever takes them may let other threads go on in between
 _make = tuple.__new__
 
 _Announced = tuple[str, str, str, int, int]  # subject, number of the subscription, reply address, bytes: headers, all
@@ -86,8 +87,8 @@ class LeanParser(Parser):
         line, length = _LINE_END, 0
         subject = number = reply = address = ""
         head = whole = 0
+        sink: Any = None
         together: list[Message] = []
-        runs: list[tuple[Any, list[Message]]] = []
         while True:
             if not data.startswith(line, position):  # many messages of one answer have the same line
                 line = data[position : data.find(_LINE_END, position) + 2]
@@ -101,22 +102,25 @@ class LeanParser(Parser):
             if end + 2 > len(data):
                 self._wanted = end + 2 - position
                 break
-            if number != address:
-                sink = self._sink(number)
+            if number != address or len(together) >= MOST:
+                _give(sink, together)
+                address, sink, together = number, self._sink(number), []
                 if sink is None:
                     break
-                address, together = number, []
-                runs.append((sink, together))
             body = begin + head
             together.append(_make(Message, (subject, reply, data[body:end], data[begin:body])))
             position = end + 2
-        for sink, together in runs:
-            sink.take(together)
+        _give(sink, together)
         return position
 
     def _sink(self, address: str) -> Any:
         subscription = self.nc._subs.get(int(address))  # noqa: SLF001 - see ADR 0011
         return getattr(subscription, "_future", None)
+
+
+def _give(sink: Any, messages: list[Message]) -> None:
+    if messages:
+        sink.take(messages)
 
 
 def _announced(line: bytes) -> _Announced | None:

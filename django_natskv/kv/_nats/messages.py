@@ -6,6 +6,7 @@ Owns the parsing of headers, markers and delivery metadata. Knows nothing of req
 from __future__ import annotations
 
 import binascii
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,9 @@ _STREAM = b"\r\nNats-Stream: "
 _LINES = 4  # of what comes with it and is of use: the name of the stream, subject, sequence and time
 _ID = f"\r\n{MESSAGE_ID}: ".encode()
 _MOST_REMEMBERED = 512  # bytes of headers that are worth to be remembered
+_NUMBERS = 4  # at the end of a delivery's address
+_LENGTHS = {9: 5, 11: 7}  # words of an address that ends with them: where they begin
+_SEVERAL = 8  # deliveries from which it is worth while to parse their numbers together
 _make = tuple.__new__
 
 
@@ -157,6 +161,43 @@ def from_delivery(message: Reply) -> Stored:
     revision, delivery, nanoseconds, pending = parse_metadata(message.reply)
     headers = message.headers or _NO_HEADERS
     return _make(Stored, (message.subject, revision, nanoseconds, headers, message.data, pending, delivery, 0))
+
+
+def from_deliveries(messages: Sequence[Reply]) -> list[Stored]:
+    """Return the revisions that one consumer delivered, each as ``from_delivery`` does, in half of the time."""
+    numbers = _parse_together([message.reply for message in messages])
+    if numbers is None:
+        return [from_delivery(message) for message in messages]
+    return [
+        _make(
+            Stored,
+            (message.subject, revision, written, message.headers or _NO_HEADERS, message.data, pending, delivery, 0),
+        )
+        for message, revision, delivery, written, pending in zip(
+            messages, numbers[::4], numbers[1::4], numbers[2::4], numbers[3::4], strict=True
+        )
+    ]
+
+
+def _parse_together(replies: list[str]) -> list[int] | None:
+    """Return the four numbers of each address, of all one after another, or None where they have to be parsed singly.
+
+    The addresses of one consumer are the same but for them, and a parser of JSON is in C.
+    """
+    if len(replies) < _SEVERAL:
+        return None
+    words = replies[0].split(".")
+    start = _LENGTHS.get(len(words))
+    if start is None:
+        return None
+    prefix = ".".join(words[:start]) + "."
+    length = len(prefix)
+    ends = [reply[length:] for reply in replies if reply.startswith(prefix)]
+    try:
+        numbers: list[int] = json.loads(f"[{'.'.join(ends).replace('.', ',')}]")
+    except ValueError:
+        return None
+    return numbers if len(numbers) == _NUMBERS * len(replies) else None
 
 
 def moment(written: datetime | int) -> datetime:

@@ -433,6 +433,15 @@ class Core:
             )
             raise CodecError(message, bucket=self.name, key=key) from error
 
+    def decode_together(self, data: Iterable[bytes]) -> list[Any] | None:
+        """Return the value of each, or None when one does not decode: ``decode`` tells of it then."""
+        try:
+            return list(map(self.codec.decode, data))
+        except Exception as error:
+            if from_handler(error):
+                raise
+            return None
+
     def _what(self, doing: str, key: str) -> str:
         return f"{doing} {key!r} in bucket {self.name!r}"
 

@@ -17,6 +17,7 @@ from django_natskv.kv._lru import Lru, Reading
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.flow import Flow
 from django_natskv.kv._nats.messages import Stored
+from django_natskv.kv._replay import check_same
 from django_natskv.kv._session import Session
 from django_natskv.kv.entries import Entry
 from django_natskv.kv.local import LocalCache, LocalCacheStatus
@@ -165,17 +166,17 @@ class _Changes(Session):
 
     def _consumer(self, name: str) -> dict[str, Any]:
         # By number, and not "new": nothing can pass between the look at the bucket and the consumer.
-        start = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._seen.last_revision + 1}
+        start = {"deliver_policy": "by_start_sequence", "opt_start_seq": self._survey.seen.last_revision + 1}
         return {**super()._consumer(name), **start, "headers_only": True}
 
-    async def _replay(self, info: BucketInfo, flow: Flow, pending: int) -> list[Stored]:  # noqa: ARG002
+    async def _replay(self, info: BucketInfo, flow: Flow, pending: int) -> Sequence[Stored]:  # noqa: ARG002
         flow.newest = info.last_revision
         return []
 
     async def _audit(self, flow: Flow) -> None:
-        before = self._seen
-        info = await self._look()
-        self._check_same(before, info)
+        before = self._survey.seen
+        info = await self._survey.look()
+        check_same(before, info)
         await self._check_progress(flow, info)
 
     def _remember_expiry(self, stored: Stored) -> None:

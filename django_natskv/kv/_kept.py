@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 
 from django_natskv.exceptions import CodecError
@@ -20,9 +21,12 @@ from django_natskv.kv.entries import NO_HEADERS, Entry, Operation
 
 OVERHEAD = 300  # bytes that an entry takes beside its key and its value
 _IMMUTABLE = (str, int, float, bool, bytes, type(None))  # what no reader can change, and so is handed out as it is
+_SHARED = frozenset(_IMMUTABLE)
 _HEADER = 150  # bytes that a header takes beside its name and value, its part of the mapping included
 _NUMBER = 32  # bytes of a value that has no length
 _NEVER = "never"  # a time to live that takes a value out of its bucket's
+
+_data, _headers, _revision, _written = map(attrgetter, ("data", "headers", "revision", "written"))
 
 Monotonic = Callable[[], float]
 
@@ -106,6 +110,26 @@ class Keeper:
             return (key, value, stored.revision, stored.written)
         entry = Entry(self.core.name, key, value, stored.revision, stored.created, Operation.PUT, None, headers)
         return entry if lives is None and isinstance(value, _IMMUTABLE) else special(entry, len(stored.data), lives)
+
+    def keys_of(self, news: Iterable[Stored]) -> list[str]:
+        """Return the key of each revision."""
+        start = len(self.core.prefix)
+        return [stored.subject[start:] for stored in news]
+
+    def keep_together(self, keys: Sequence[str], news: Sequence[Stored]) -> tuple[dict[str, Kept], int] | None:
+        """Return what ``keep`` does for each of many, by key, and what all of it weighs.
+
+        None unless all are plain values that decode: then they have to be kept one by one.
+        """
+        if self._ttl is not None or any(map(_headers, news)):
+            return None
+        values = self.core.decode_together(list(map(_data, news)))
+        if values is None or not _SHARED.issuperset(map(type, values)):
+            return None
+        size = OVERHEAD * len(keys) + sum(map(len, keys)) + sum(map(_size, values))
+        return dict(
+            zip(keys, zip(keys, values, map(_revision, news), map(_written, news), strict=True), strict=True)
+        ), size
 
     def unpack(self, kept: Kept) -> Entry:
         """Return the entry of what is held of a key."""

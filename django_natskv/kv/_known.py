@@ -9,10 +9,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, KeysView
 from datetime import datetime
+from operator import attrgetter
 
+from django_natskv.kv._breath import paced
 from django_natskv.kv._nats.messages import Stored
 from django_natskv.kv.changes import OPERATION
 
+_revision = attrgetter("revision")
 _SLACK = 1_000  # dates left behind before they are cleared away
 
 Mark = tuple[int, datetime]  # a bucket made anew counts from 1 again: only with its time is a revision itself
@@ -56,14 +59,16 @@ class Known:
         Of several revisions of one key those after the known one are news.
         """
         by_key: dict[str, list[Stored]] = {}
-        for stored in replay:
+        for stored in paced(replay):
             by_key.setdefault(stored.subject, []).append(stored)
-        news = [stored for subject, revisions in by_key.items() for stored in self._news_of(subject, revisions)]
-        news.sort(key=lambda stored: stored.revision)
+        news: list[Stored] = []
+        for subject, revisions in paced(by_key.items()):
+            news += self._news_of(subject, revisions)
+        news.sort(key=_revision)  # of what is nearly in order
         gone = [vanished(subject, self._marks[subject][0], now) for subject in self._live if subject not in by_key]
         self._marks = {}
         self._live = set()
-        for revisions in by_key.values():
+        for revisions in paced(by_key.values()):
             self.apply(revisions[-1])
         return news + gone
 

@@ -14,18 +14,19 @@ from datetime import datetime
 from typing import Any
 
 from django_natskv.exceptions import CodecError
-from django_natskv.kv._kept import OVERHEAD, Keeper, Kept, revision_of, weight
+from django_natskv.kv._breath import breathe, paced
+from django_natskv.kv._kept import Keeper, Kept, revision_of
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.flow import Interrupted
 from django_natskv.kv._nats.messages import Stored, moment
-from django_natskv.kv._session import Refused, breathe
+from django_natskv.kv._session import Refused
+from django_natskv.kv._state import State
 from django_natskv.kv.entries import Entry
 
 logger = logging.getLogger("django_natskv.local")
 
-MARKER = OVERHEAD // 2  # bytes that a key without a value is counted with
 OWN_FOR = 5.0  # seconds of a live copy after which a write that never came by it is forgotten
-BREATH = 256  # entries after which the interpreter lock is let go
+_PART = 64  # entries after which others may have the interpreter
 
 Changed = Callable[[str, Entry | None, Entry | None, int], None]
 Report = Callable[[Exception], None]
@@ -72,29 +73,45 @@ class Mirror:
         self._report = report
         self._swapped = swapped
         self._writing = threading.Lock()  # between the loop, threads that write themselves and those that read all
-        self.entries: dict[str, Kept] = {}
+        self._state = State()
         self.own: dict[str, Own] = {}
-        self.undecodable: dict[str, int] = {}  # key -> revision
         self.filled = False
         # Replaced, never counted up: two threads that count at once could end where a reader has been before.
         self.moment = object()
-        self.revision = 0
-        self.bytes = 0
         self.lag = 0
-        self._others: dict[str, int] = {}  # key -> revision of a marker, or of what is not kept as an entry
-        self._next: _Replay | None = None  # what a replay has brought so far
+        self._next: State | None = None  # what a replay has brought so far
         self._opened: float | None = None  # when the bucket was looked at before the replay that comes or came
         self._following = False
 
     # --- read, from any thread ---
 
+    @property
+    def entries(self) -> dict[str, Kept]:
+        """What is held, by key."""
+        return self._state.entries
+
+    @property
+    def revision(self) -> int:
+        """The newest revision that was seen."""
+        return self._state.revision
+
+    @property
+    def bytes(self) -> int:
+        """What all of it is counted with."""
+        return self._state.bytes
+
+    @property
+    def undecodable(self) -> int:
+        """How many keys have a newest value that does not decode."""
+        return len(self._state.undecodable)
+
     def look_up(self, key: str) -> Entry | None:
         """Return the entry of ``key``: this process's own write where that is newer, None for what has expired."""
         # Each is looked at once, in this order: a write of ours is let go only after what replaces it can be seen, and
         # a marker is noted before what it removes goes.
-        own = self.own.get(key)
-        other = self._others.get(key, 0) if own is not None else 0
-        kept = self.entries.get(key)
+        own, state = self.own.get(key), self._state
+        other = state.others.get(key, 0) if own is not None else 0
+        kept = state.entries.get(key)
         if own is not None and own.revision > max(other, revision_of(kept) if kept is not None else 0):
             return self._keeper.hand_out(own.entry)
         return self._keeper.hand_out(self._unpacked(key, kept) if isinstance(kept, tuple) else kept)
@@ -133,7 +150,7 @@ class Mirror:
         with self._writing:  # or the writes of ours would be of another moment than the rest
             entries = self.entries.copy()
             for key, write in self.own.items():
-                if write.revision > (self._revision_of(key) or 0):
+                if write.revision > (self._state.revision_of(key) or 0):
                     entries.pop(key, None)
                     if write.entry is not None:
                         entries[key] = write.entry
@@ -151,7 +168,7 @@ class Mirror:
             return  # the handle's codec and this one differ
         with self._writing:
             known = self.own.get(key)
-            newest = max(known.revision if known is not None else 0, self._revision_of(key) or 0)
+            newest = max(known.revision if known is not None else 0, self._state.revision_of(key) or 0)
             if stored.revision > newest:
                 self.own[key] = Own(entry, stored.revision, now)
                 self.moment = object()
@@ -181,7 +198,7 @@ class Mirror:
 
     def begin(self) -> None:
         """Take that a replay begins, from nothing."""
-        self._next = _Replay()
+        self._next = State()
 
     def arriving(self, news: Sequence[Stored]) -> None:
         """Take revisions of a replay, aside."""
@@ -189,22 +206,24 @@ class Mirror:
             self.begin()
         into = self._next
         assert into is not None  # noqa: S101 - begun above
-        prefix = len(self._keeper.core.prefix)
-        for stored in news:
-            if stored.headers or into.undecodable or not self._place_first(stored.subject[prefix:], stored, into):
-                self._place(stored, into)
+        for start in range(0, len(news), _PART):
+            some = news[start : start + _PART]
+            if not into.take_together(self._keeper, some, self._wanted):
+                for stored in some:
+                    self._place(stored, into)
             if into.bytes > self._most:
                 break
+            breathe()
         self.lag = news[-1].pending if news else 0
         self._bound(into.bytes)
 
     def subjects(self) -> KeysView[str]:
         """Return the subjects of all keys that are known, those of markers included."""
-        return _Subjects(self._keeper.core.prefix, self.entries, self._others)
+        return self._state.subjects(self._keeper.core.prefix)
 
     def revision_of(self, subject: str) -> int | None:
         """Return the newest known revision of a key."""
-        return self._revision_of(subject[len(self._keeper.core.prefix) :])
+        return self._state.revision_of(subject[len(self._keeper.core.prefix) :])
 
     def replace(self, replay: Sequence[Stored]) -> None:
         """Take a whole new state at once."""
@@ -214,11 +233,10 @@ class Mirror:
 
     def arrived(self) -> None:
         """Swap in what arrived, and tell what it changes."""
-        came, self._next = self._next or _Replay(), None
+        came, self._next = self._next or State(), None
         before, told = self.entries, self.filled
         with self._writing:
-            self.entries, self._others = came.entries, came.others
-            self.undecodable, self.bytes, self.revision = came.undecodable, came.bytes, came.revision
+            self._state = came
             self.filled = self._following = True
             self._swapped(came.entries)
             for key, own in list(self.own.items()):
@@ -234,9 +252,7 @@ class Mirror:
         key = self._keeper.core.key(stored)
         with self._writing:
             old = self.entries.get(key)
-            state = _Replay(self.entries, self._others, self.undecodable, self.bytes, self.revision)
-            self._place(stored, state)
-            self.bytes, self.revision = state.bytes, state.revision
+            self._place(stored, self._state)
             self._confirm(key, stored.revision)
             new = self.entries.get(key)
             self.moment = object()
@@ -250,83 +266,37 @@ class Mirror:
         key = self._keeper.core.key(gone)
         with self._writing:
             self._confirm(key, gone.revision)
-            old = self.entries.pop(key, None)
-            self.bytes -= weight(old) if old is not None else 0
-            if self._others.pop(key, None) is not None:
-                self.bytes -= MARKER + len(key)
-            self.undecodable.pop(key, None)
+            old = self._state.drop(key)
             self.moment = object()
         if old is not None:
             self._tell(key, old, None, gone.revision)
 
     def restore(self, entries: dict[str, Kept]) -> bool:
         """Take entries that are older than what the server has, to begin with; tell whether they fit and are wanted."""
-        size = sum(weight(kept) for kept in entries.values())
-        if self.filled or size > self._most:
+        state = State(entries)
+        if self.filled or state.bytes > self._most:
             return False
         self.filled = True
-        self.entries = entries
-        self.bytes = size
-        self.revision = max(map(revision_of, entries.values()), default=0)
+        self._state = state
         self._swapped(entries)
         self.moment = object()
         return True
 
     # --- placing ---
 
-    def _revision_of(self, key: str) -> int | None:
-        # Markers first: one is noted before, and let go after, the entry that it stands against.
-        other = self._others.get(key)
-        if other is not None:
-            return other
-        kept = self.entries.get(key)
-        return None if kept is None else revision_of(kept)
-
-    def _place_first(self, key: str, stored: Stored, into: _Replay) -> bool:
-        """Put in a value without headers of a key that is new here, as nearly all of a replay are; tell if it is."""
-        if key in into.entries or key in into.others or not self._wanted(key):
-            return False
-        try:
-            kept = self._keeper.keep(key, stored)
-        except CodecError:
-            return False  # to be told
-        into.entries[key] = kept
-        into.bytes += weight(kept)
-        into.revision = max(into.revision, stored.revision)
-        return True
-
-    def _place(self, stored: Stored, into: _Replay) -> None:
+    def _place(self, stored: Stored, into: State) -> None:
         """Put a revision where it belongs, over whatever is there of its key."""
         key = self._keeper.core.key(stored)
         is_live = not stored.headers or stored.is_live
         kept = self._decoded(key, stored, into) if is_live and self._wanted(key) else None
-        into.revision = max(into.revision, stored.revision)
-        self._place_over(key, stored, kept, into)
+        into.place(key, stored, kept)
 
-    def _place_over(self, key: str, stored: Stored, entry: Kept | None, into: _Replay) -> None:
-        old = into.entries.get(key)
-        known = into.others.get(key)
-        if entry is None or revision_of(entry) != stored.revision:
-            into.bytes += MARKER + len(key) if known is None else 0
-            into.others[key] = stored.revision
-        if entry is None:
-            into.entries.pop(key, None)
-            if into.undecodable and not stored.is_live:
-                into.undecodable.pop(key, None)
-        elif entry is not old:
-            into.entries[key] = entry
-        into.bytes += weight(entry) if entry is not None else 0
-        into.bytes -= weight(old) if old is not None else 0
-        if entry is not None and revision_of(entry) == stored.revision and known is not None:
-            del into.others[key]
-            into.bytes -= MARKER + len(key)
-
-    def _decoded(self, key: str, stored: Stored, into: _Replay) -> Kept | None:
+    def _decoded(self, key: str, stored: Stored, into: State) -> Kept | None:
         """Return the entry of a value, or the last good one of its key."""
         try:
             kept = self._keeper.keep(key, stored)
         except CodecError as error:
-            if self.undecodable.get(key) != stored.revision:
+            if self._state.undecodable.get(key) != stored.revision:
                 logger.error("%s The last good value, if any, stays in use.", error)  # noqa: TRY400 - told, not traced
                 self._report(error)
             into.undecodable[key] = stored.revision
@@ -352,7 +322,7 @@ class Mirror:
     def _outlives(self, key: str, own: Own) -> bool:
         # What was written before the bucket was looked at is in the new state, or lost with a server that went back.
         written_before = self._opened is not None and own.since < self._opened
-        return not written_before and own.revision > (self._revision_of(key) or 0)
+        return not written_before and own.revision > (self._state.revision_of(key) or 0)
 
     def _tell(self, key: str, old: Kept | None, new: Kept | None, revision: int) -> None:
         before = None if old is None else self._keeper.unpack(old)
@@ -360,58 +330,14 @@ class Mirror:
         self._changed(key, before, after, revision)
 
     def _tell_difference(self, before: dict[str, Kept], after: dict[str, Kept]) -> None:
-        for position, (key, new) in enumerate(after.copy().items(), 1):
+        for key, new in paced(after.copy().items()):
             old = before.get(key)
             if old is None or _mark(old) != _mark(new):
                 self._tell(key, old, new, revision_of(new))
-            if not position % BREATH:
-                breathe()
-        for key, old in before.items():
+        for key, old in paced(before.items()):
             if key not in after:
-                self._tell(key, old, None, self._others.get(key, revision_of(old)))
+                self._tell(key, old, None, self._state.others.get(key, revision_of(old)))
 
 
 def _mark(kept: Kept) -> tuple[int, datetime]:
     return (kept[2], moment(kept[3])) if isinstance(kept, tuple) else (kept.revision, kept.created)
-
-
-class _Replay:
-    """A state of the store, whole or in the making."""
-
-    __slots__ = ("bytes", "entries", "others", "revision", "undecodable")
-
-    def __init__(
-        self,
-        entries: dict[str, Kept] | None = None,
-        others: dict[str, int] | None = None,
-        undecodable: dict[str, int] | None = None,
-        size: int = 0,
-        revision: int = 0,
-    ) -> None:
-        self.entries: dict[str, Kept] = {} if entries is None else entries
-        self.others: dict[str, int] = {} if others is None else others
-        self.undecodable: dict[str, int] = {} if undecodable is None else undecodable
-        self.bytes = size
-        self.revision = revision
-
-
-class _Subjects(KeysView[str]):
-    """The subjects of all known keys, without making a list of them where only their number is asked."""
-
-    def __init__(self, prefix: str, entries: dict[str, Kept], others: dict[str, int]) -> None:
-        self._prefix = prefix
-        self._entries = entries
-        self._others = others
-
-    def __len__(self) -> int:
-        both = sum(1 for key in self._others if key in self._entries) if self._others else 0
-        return len(self._entries) + len(self._others) - both
-
-    def __iter__(self) -> Iterator[str]:
-        prefix = self._prefix
-        for key in dict.fromkeys([*self._entries, *self._others]):
-            yield prefix + key
-
-    def __contains__(self, subject: object) -> bool:
-        key = str(subject)[len(self._prefix) :]
-        return key in self._entries or key in self._others

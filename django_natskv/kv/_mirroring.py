@@ -153,7 +153,7 @@ class MirrorCache(LocalCache["MirrorFeed"]):
             len(mirror.entries),
             mirror.bytes,
             mirror.lag,
-            len(mirror.undecodable),
+            mirror.undecodable,
             feed.reason,
         )
 

@@ -1,7 +1,7 @@
 """The session behind a watch: replay a bucket, follow it, notice every way in which that can fail, begin again.
 
-Owns when a replay is complete and when a copy cannot be trusted any more (NATS-FACTS, "A watch that was proven").
-Knows nothing of who is told: a sink is given the whole bucket, then one revision after another.
+Owns when a copy cannot be trusted any more (NATS-FACTS, "A watch that was proven"). Knows nothing of who is told: a
+sink is given the whole bucket, then one revision after another.
 """
 
 from __future__ import annotations
@@ -10,30 +10,29 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterable, KeysView, Sequence
+from collections.abc import Callable, Iterable, KeysView, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from django_natskv.exceptions import BucketNotFound, OperationalError
 from django_natskv.kv import spread
+from django_natskv.kv._breath import paced
 from django_natskv.kv._core import Core
 from django_natskv.kv._known import Expiries, vanished
 from django_natskv.kv._nats.config import BucketInfo
-from django_natskv.kv._nats.flow import HEARTBEAT, Flow, Interrupted
+from django_natskv.kv._nats.flow import Flow, Interrupted
 from django_natskv.kv._nats.messages import Stored
-from django_natskv.kv.names import disjoint
-from django_natskv.kv.runner import Operation, Runner
+from django_natskv.kv._replay import Gatherer, Replay, check_same
+from django_natskv.kv._survey import Survey
+from django_natskv.kv.runner import Runner
 
 logger = logging.getLogger("django_natskv.watch")
-
-T = TypeVar("T")
 
 AUDIT = 3.0  # seconds between two looks at the bucket's counters
 OVERDUE = 1.0  # seconds that a delivery is given that a look has found to be missing
 INACTIVE = 30  # seconds after which the server lets go of a consumer that nobody pulls from
 FIRST_WAIT, LONGEST_WAIT = 0.05, 1.0  # seconds between two attempts, with jitter
 STEADY = 5.0  # seconds after which an attempt counts as a success, and the next failure as the first
-BREATH = 512  # revisions after which the interpreter lock is let go
 EXPIRY_GRACE = 0.5  # seconds that a server may be late with an expiry (F14)
 MANY = 4_096  # keys gone at once from which a replay costs less than to ask for each
 _AT_ONCE = 256  # requests sent side by side
@@ -70,19 +69,6 @@ class Sink(Protocol):
         """Take that nothing more will come: the session was stopped, or its connection closed."""
 
 
-class Gatherer(Protocol):
-    """A sink that takes a replay as it comes, so that no more of it is held than the sink holds. May raise Refused."""
-
-    def begin(self) -> None:
-        """Take that a replay begins, from nothing."""
-
-    def arriving(self, news: Sequence[Stored]) -> None:
-        """Take revisions of the replay, in order; not to be believed before it is complete."""
-
-    def arrived(self) -> None:
-        """Take that the replay is complete: what arrived is the whole bucket, in the place of ``Sink.replace``."""
-
-
 class Refused(Exception):  # noqa: N818 - not an error, but an answer
     """The sink cannot take what is there: the session ends."""
 
@@ -108,23 +94,18 @@ class Session:
     ) -> None:
         self._core = core
         self._runner = runner
-        self._filters = [core.prefix + pattern for pattern in disjoint(patterns)]
+        self._survey = Survey(core, runner, patterns, looked)
         self._sink = sink
         self._opened = opened
-        self._looked = looked
         self._gatherer = gatherer
         self._flow: Flow | None = None
         self._history = history
-        self._what = f"watching bucket {core.name!r}"
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
         self._expiries = Expiries()
-        self._skew = timedelta()  # how far the server's clock is ahead of ours
         self._reported: set[str] = set()  # kinds of trouble since the sink was last complete
         self._absent = False
         self._consumers: set[str] = set()  # those that the server may still have
-        self._seen: BucketInfo  # the bucket as it was when last looked at
-        self._listed = 0  # keys, since the last look began
         self._clean: tuple[int, ...] = ()  # its counters when last nothing was amiss
         self._overdue: tuple[int, int] = (0, 0)  # the newest delivery, and a revision that should have followed
 
@@ -199,18 +180,17 @@ class Session:
         except Exception:
             logger.exception("The sink of the watch on bucket %s failed", self._core.name)
 
-    async def _ask(self, operation: Operation[T]) -> T:
-        return await self._runner.acall(operation)
-
     async def _follow(self) -> None:
         core = self._core
-        info = await self._look()
+        survey = self._survey
+        info = await survey.look()
+        self._absent = False
         self._drop_consumers()
         name = f"natskv-{secrets.token_hex(8)}"
         self._consumers.add(name)
         flow = self._flow = Flow(core.wire.client, core.wire.pull_subject(core.name, name))
         try:
-            made = await self._ask(core.wire.create_consumer(core.name, self._consumer(name), self._what))
+            made = await survey.ask(core.wire.create_consumer(core.name, self._consumer(name), survey.what))
             replay = await self._replay(info, flow, made.get("num_pending", 0))
             if self._opened is not None:
                 self._opened(info.created)
@@ -231,101 +211,19 @@ class Session:
             self._core.wire.drop_consumer(self._core.name, name)
         self._consumers.clear()
 
-    async def _look(self) -> BucketInfo:
-        """Return what the server says of the bucket."""
-        info = self._seen = await self._ask(self._core.wire.info(self._core.name))
-        self._absent = False
-        if info.asked is not None:
-            self._skew = info.asked - datetime.now(UTC)
-        if self._looked is not None:
-            self._looked(info)
-        return info
+    async def _replay(self, info: BucketInfo, flow: Flow, pending: int) -> Sequence[Stored]:
+        return await Replay(self._survey, flow, self._gatherer, history=self._history).whole(info, pending)
 
     def _consumer(self, name: str) -> dict[str, Any]:
         return {
             "name": name,
             "deliver_policy": "all" if self._history else "last_per_subject",
             "ack_policy": "none",
-            "filter_subjects": self._filters,
+            "filter_subjects": self._survey.filters,
             "mem_storage": True,
             "num_replicas": 1,
             "inactive_threshold": INACTIVE * _NS,
         }
-
-    # --- the replay ---
-
-    async def _replay(self, info: BucketInfo, flow: Flow, pending: int) -> list[Stored]:
-        """Return all that was in the bucket throughout, and what came meanwhile, in order.
-
-        What a gatherer has taken is not held here as well, but for what has a time to live.
-        """
-        latest: dict[str, Stored | None] = {}
-        revisions: list[Stored] = []
-        awaited: set[str] | None = None
-        count, due = 0, pending
-        moved = time.monotonic()
-        if self._gatherer is not None:
-            self._gatherer.begin()
-        while pending or (awaited := await self._awaited(info, flow, latest, awaited)):
-            # With nothing pending wait only a moment: a key may just be on its way to a new revision.
-            news = await flow.next(HEARTBEAT if pending else _MOMENT)
-            for start in range(0, len(news), BREATH):
-                some = news[start : start + BREATH]
-                self._gather(some, latest)
-                if self._history:
-                    revisions.extend(some)
-                if (count + len(some)) // BREATH > count // BREATH:
-                    breathe()
-                count += len(some)
-            moved = time.monotonic() if news else moved
-            if not news and not pending and awaited:
-                awaited = await self._still_awaited(awaited, moved)
-            # What was pending may have vanished meanwhile; and in a busy bucket something is always pending.
-            pending = news[-1].pending if news and count < due else 0
-        if self._history:
-            return revisions
-        return sorted((stored for stored in latest.values() if stored is not None), key=_by_revision)
-
-    def _gather(self, news: Sequence[Stored], latest: dict[str, Stored | None]) -> None:
-        if self._gatherer is None:
-            latest.update((stored.subject, stored) for stored in news)
-            return
-        self._gatherer.arriving(news)
-        for stored in news:
-            latest[stored.subject] = stored if stored.headers and stored.time_to_live else None
-
-    async def _awaited(
-        self, opened: BucketInfo, flow: Flow, latest: Collection[str], awaited: set[str] | None
-    ) -> set[str]:
-        """Return the keys that have yet to be delivered before the replay is over."""
-        if awaited is None:
-            info = await self._look()
-            self._check_same(opened, info)
-            if not info.subjects or (flow.newest == info.last_revision and not flow.pending):
-                # Asked after the newest revision of all was delivered: deliveries come in order, so nothing is left.
-                return set()
-            awaited = await self._there()
-        return {subject for subject in awaited if subject not in latest} or await self._behind(flow)
-
-    async def _still_awaited(self, awaited: set[str], moved: float) -> set[str]:
-        """Return those that are there still: what is not will not come."""
-        if time.monotonic() - moved > AUDIT:
-            # From a replica that does not follow any more, yet sends heartbeats: perhaps another one has more.
-            message = f"{min(awaited)} is in the bucket and was not delivered."
-            raise Interrupted(message)
-        return awaited & await self._there()
-
-    async def _behind(self, flow: Flow) -> set[str]:
-        """Return the keys of what is newer than all deliveries: a replica that lags has all keys, but as they were."""
-        if flow.newest >= self._seen.last_revision:
-            return set()
-        return {stored.subject for stored in await self._present(self._filters) if stored.revision > flow.newest}
-
-    async def _there(self) -> set[str]:
-        """Return the subjects of all keys that are in the bucket now."""
-        there = await self._ask(self._core.wire.subjects_under(self._seen, self._filters, self._what))
-        self._listed = len(there)
-        return there
 
     # --- afterwards ---
 
@@ -341,10 +239,10 @@ class Session:
                 self._take(await flow.next(self._patience(audit), self._take_at_once))
             await self._check_expiries()
             if not busy and time.monotonic() >= audit:
-                self._listed = 0
+                self._survey.listed = 0
                 await self._audit(flow)
                 # Not by the time that it took: a server that hung for a second would not be looked at for long.
-                pause = max(min(AUDIT, OVERDUE) if self._overdue[1] else AUDIT, self._listed * _PER_KEY)
+                pause = max(min(AUDIT, OVERDUE) if self._overdue[1] else AUDIT, self._survey.listed * _PER_KEY)
                 audit = time.monotonic() + pause * spread.between(0.8, 1)
 
     def _patience(self, audit: float) -> float:
@@ -359,15 +257,13 @@ class Session:
             self._sink.replace(replay)
         else:
             gatherer.arrived()
-        for stored in replay:
+        for stored in paced(replay):
             self._remember_expiry(stored)
 
     def _take(self, news: Iterable[Stored]) -> None:
-        for position, stored in enumerate(news, 1):
+        for stored in paced(news):
             self._sink.apply(stored)
             self._remember_expiry(stored)
-            if not position % BREATH:
-                breathe()
 
     def _take_at_once(self, news: list[Stored]) -> bool:
         """Take what comes while nothing else is done; tell whether that may go on."""
@@ -380,7 +276,7 @@ class Session:
         if not seconds:
             self._expiries.set(stored.subject, stored.revision, None)
             return
-        age = (datetime.now(UTC) + self._skew - stored.created) / timedelta(seconds=1)
+        age = (datetime.now(UTC) + self._survey.skew - stored.created) / timedelta(seconds=1)
         left = min(seconds, max(0.0, seconds - age))
         self._expiries.set(stored.subject, stored.revision, time.monotonic() + left + EXPIRY_GRACE)
 
@@ -395,29 +291,20 @@ class Session:
 
     async def _audit(self, flow: Flow) -> None:
         """Hold what is known against the bucket's counters: nothing else tells of what left no marker (F15)."""
-        before = self._seen
-        info = await self._look()
-        self._check_same(before, info)
+        before = self._survey.seen
+        info = await self._survey.look()
+        check_same(before, info)
         await self._check_progress(flow, info)
         counters = (info.last_revision, info.bytes, info.subjects)
-        if self._core.covers_all(self._filters, info):
+        if self._core.covers_all(self._survey.filters, info):
             if info.subjects == len(self._sink.subjects()):
                 return
         elif counters == self._clean:
             return
-        there = await self._there()
+        there = await self._survey.there()
         self._take(await flow.next(0))  # what was on its way while the list was made
         if await self._compare(there, info, flow):
             self._clean = counters
-
-    @staticmethod
-    def _check_same(before: BucketInfo, now: BucketInfo) -> None:
-        if now.created != before.created:
-            message = "The bucket was made anew."
-            raise Interrupted(message)
-        if now.last_revision < before.last_revision:
-            message = "The server has gone back to an earlier state of the bucket."
-            raise Interrupted(message)
 
     async def _check_progress(self, flow: Flow, info: BucketInfo) -> None:
         """Make sure that the deliveries keep up: a replica that lags behind for ever still sends heartbeats."""
@@ -425,7 +312,7 @@ class Session:
         self._overdue = (0, 0)
         if info.last_revision <= flow.newest:
             return
-        last = await self._present(self._filters)
+        last = await self._survey.present(self._survey.filters)
         there = max((stored.revision for stored in last), default=0)
         if there <= flow.newest:
             return
@@ -444,22 +331,17 @@ class Session:
             raise Interrupted(message)
         await self._read_again(gone)
         missing = there - known
-        for stored in await self._present(sorted(missing)[:_AT_ONCE]):
+        for stored in await self._survey.present(sorted(missing)[:_AT_ONCE]):
             if stored.revision <= flow.newest and self._sink.revision(stored.subject) is None:
                 message = f"Revision {stored.revision} was passed over and not delivered."
                 raise Interrupted(message)
         return not gone and not missing
 
-    async def _present(self, subjects: list[str]) -> list[Stored]:
-        """Return the newest revisions under ``subjects``, of which there are few."""
-        found = await self._ask(self._core.wire.each_of_leader(self._core.name, _last(subjects), self._what))
-        return [stored for stored in found if stored is not None]
-
     async def _read_again(self, subjects: list[str]) -> None:
         for start in range(0, len(subjects), _AT_ONCE):
             chunk = subjects[start : start + _AT_ONCE]
             before = {subject: self._sink.revision(subject) for subject in chunk}
-            found = await self._ask(self._core.wire.each_of_leader(self._core.name, _last(chunk), self._what))
+            found = await self._survey.newest(chunk)
             for subject, stored in zip(chunk, found, strict=True):
                 known = self._sink.revision(subject)
                 if known is None or known != before[subject]:
@@ -469,16 +351,3 @@ class Session:
                     self._expiries.set(subject, known, None)
                 elif stored.revision < known:
                     self._take([stored])
-
-
-def _by_revision(stored: Stored) -> int:
-    return stored.revision
-
-
-def _last(subjects: list[str]) -> list[dict[str, Any]]:
-    return [{"last_by_subj": subject} for subject in subjects]
-
-
-def breathe() -> None:
-    """Let the other threads of the process have the interpreter for a moment: a replay must not starve them."""
-    time.sleep(0.00005)

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from django_natskv.exceptions import CodecError
+from django_natskv.kv._breath import breathe, paced
 from django_natskv.kv._kept import Keeper, SpecialEntry
-from django_natskv.kv._session import breathe
 from django_natskv.kv.entries import Entry
 
 logger = logging.getLogger("django_natskv.local")
@@ -36,7 +36,6 @@ _RECORD = struct.Struct(">HIIQqd")  # lengths of key, headers and value, revisio
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _ABANDONED = 60.0  # seconds after which a file that was not finished has no writer any more
-_BREATH = 256
 
 
 class _UnusableError(Exception):
@@ -86,7 +85,7 @@ class SnapshotFile:
     # --- writing ---
 
     def _body(self, entries: Iterable[Entry], keeper: Keeper) -> Iterator[bytes]:
-        for position, entry in enumerate(entries, 1):
+        for entry in paced(entries):
             key, data = entry.key.encode(), keeper.encode(entry)
             lives = entry.lives.total_seconds() if isinstance(entry, SpecialEntry) and entry.lives is not None else -1.0
             created = (entry.created - _EPOCH) // _MICROSECOND
@@ -95,8 +94,6 @@ class SnapshotFile:
             yield key
             yield headers
             yield data
-            if not position % _BREATH:
-                breathe()
 
     def _head(self, body: bytes, taken: datetime) -> bytes:
         head = json.dumps({"of": self._identity, "taken": taken.isoformat()}).encode()
@@ -159,7 +156,6 @@ class SnapshotFile:
 
     @staticmethod
     def _entries(data: bytes, start: int, keeper: Keeper) -> Iterator[tuple[str, Entry]]:
-        position = 0
         while start < len(data):
             key_length, headers_length, length, revision, created, seconds = _RECORD.unpack_from(data, start)
             start += _RECORD.size
@@ -173,9 +169,7 @@ class SnapshotFile:
             start += length
             if entry is not None:
                 yield key, entry
-            position += 1
-            if not position % _BREATH:
-                breathe()
+            breathe()
 
 
 def path_in(directory: str | os.PathLike[str], bucket: str, identity: str) -> Path:

@@ -13,6 +13,7 @@ from collections.abc import Generator
 from typing import Any, TypeVar
 
 from django_natskv.exceptions import OperationalError, UsageError
+from django_natskv.kv._breath import requested
 from django_natskv.kv.driver import Driver, Step, in_own_loop
 
 T = TypeVar("T")
@@ -39,7 +40,9 @@ class Runner:
             raise UsageError(message)
         try:
             step = next(operation)
-            deadline = time.monotonic() + self.timeout  # what was encoded before took its own time
+            now = time.monotonic()
+            deadline = now + self.timeout  # what was encoded before took its own time
+            requested(now)
             while True:
                 if step.renews:
                     deadline = time.monotonic() + self.timeout
@@ -62,7 +65,9 @@ class Runner:
         """Run ``operation`` to its end in this task, awaiting while it waits; on any event loop."""
         try:
             step = next(operation)
-            deadline = time.monotonic() + self.timeout  # what was encoded before took its own time
+            now = time.monotonic()
+            deadline = now + self.timeout  # what was encoded before took its own time
+            requested(now)
             while True:
                 if step.renews:
                     deadline = time.monotonic() + self.timeout

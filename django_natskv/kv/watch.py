@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from django_natskv.exceptions import AuthInvalid, NatsKVError, PermissionsViolation, UsageError
+from django_natskv.kv._breath import paced
 from django_natskv.kv._core import Core
 from django_natskv.kv._known import Known
 from django_natskv.kv._nats.messages import Stored
@@ -207,7 +208,7 @@ class _Teller:
     def _deliver(self) -> None:
         try:
             while True:
-                for item in self._queue.get():
+                for item in paced(self._queue.get()):
                     if self._stopped:
                         return
                     self._take(item)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from django_natskv.kv import _session
+from django_natskv.kv import _session, _survey
 from django_natskv.kv._nats import flow
 from django_natskv.kv._nats.exchange import Exchange
-from django_natskv.kv._nats.messages import from_delivery
+from django_natskv.kv._nats.messages import from_deliveries
 from tests.fix_local import equal, feed, live
 from tests.fix_waiting import eventually
 
@@ -27,7 +27,7 @@ def test_while_a_look_at_the_bucket_is_held_up_a_copy_is_live_for_three_seconds_
 ):
     """A leader may hang, and answer no look at the bucket, while another server goes on delivering."""
     cache = live(connect_kv().local_cache(bucket.name, mode=mode))
-    whole = _session.Session._look
+    whole = _survey.Survey.look
     held_up: list[asyncio.Future[None]] = []
 
     async def look(self):
@@ -35,7 +35,7 @@ def test_while_a_look_at_the_bucket_is_held_up_a_copy_is_live_for_three_seconds_
         await held_up[-1]
         return await whole(self)
 
-    monkeypatch.setattr(_session.Session, "_look", look)
+    monkeypatch.setattr(_survey.Survey, "look", look)
     eventually(lambda: held_up)
     bucket.put("a", 1)
     eventually(lambda: cache.status().state == "stale", 4.5)
@@ -54,7 +54,7 @@ def test_a_replay_from_a_server_that_lags_behind_is_not_complete(bucket, connect
     late: list[tuple[Any, Any]] = []
     caught_up: list[bool] = []
     consumer, received, presents = _session.Session._consumer, flow._Pull.receive, []
-    parse, present = from_delivery, _session.Session._present
+    parse, present = from_deliveries, _survey.Survey.present
 
     def receive(self, message):
         if message.data == b'"new"' and not caught_up:
@@ -71,8 +71,10 @@ def test_a_replay_from_a_server_that_lags_behind_is_not_complete(bucket, connect
     )
     monkeypatch.setattr(flow._Pull, "receive", receive)
     monkeypatch.setattr(flow._Pull, "receive_all", Exchange.receive_all)  # one by one
-    monkeypatch.setattr("django_natskv.kv._nats.flow.from_delivery", lambda message: parse(message)._replace(pending=0))
-    monkeypatch.setattr(_session.Session, "_present", count)
+    monkeypatch.setattr(
+        "django_natskv.kv._nats.flow.from_deliveries", lambda all_: [one._replace(pending=0) for one in parse(all_)]
+    )
+    monkeypatch.setattr(_survey.Survey, "present", count)
     connection = connect_kv()
     cache = connection.local_cache(bucket.name)
     cache.start()
@@ -90,7 +92,7 @@ def test_a_replay_that_a_server_never_completes_is_begun_anew(bucket, connect_kv
     for number, key in enumerate(("a", "b", "a"), 1):
         bucket.put(key, number)
     flows = []
-    parse, received, consumer = from_delivery, flow._Pull.receive, _session.Session._consumer
+    parse, received, consumer = from_deliveries, flow._Pull.receive, _session.Session._consumer
 
     def receive(self, message):
         if self.flow not in flows:
@@ -104,7 +106,9 @@ def test_a_replay_that_a_server_never_completes_is_begun_anew(bucket, connect_kv
     )
     monkeypatch.setattr(flow._Pull, "receive", receive)
     monkeypatch.setattr(flow._Pull, "receive_all", Exchange.receive_all)  # one by one
-    monkeypatch.setattr("django_natskv.kv._nats.flow.from_delivery", lambda message: parse(message)._replace(pending=0))
+    monkeypatch.setattr(
+        "django_natskv.kv._nats.flow.from_deliveries", lambda all_: [one._replace(pending=0) for one in parse(all_)]
+    )
     cache = live(connect_kv().local_cache(bucket.name))
     assert len(flows) == 2
     assert "was not delivered" in caplog.text

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from django_natskv import kv
-from django_natskv.kv import _session
+from django_natskv.kv import _session, _survey
 from django_natskv.kv._nats import flow
 from django_natskv.kv._nats.exchange import Exchange
 from django_natskv.kv.watch import _Teller
@@ -115,7 +115,7 @@ def test_a_look_that_was_held_up_does_not_put_off_the_next(bucket, connect_kv, m
     monkeypatch.setattr(_session, "AUDIT", 0.2)
     bucket.put("a", 1)
     told = begin(bucket)
-    whole = _session.Session._look
+    whole = _survey.Survey.look
     held_up: list[int] = []
 
     async def look(self: Any) -> Any:
@@ -125,7 +125,7 @@ def test_a_look_that_was_held_up_does_not_put_off_the_next(bucket, connect_kv, m
             held_up.append(2)
         return await whole(self)
 
-    monkeypatch.setattr(_session.Session, "_look", look)
+    monkeypatch.setattr(_survey.Survey, "look", look)
     eventually(lambda: len(held_up) == 2)
     purge(connect_kv(), bucket.name, "a")
     eventually(lambda: not told.held, 3)
@@ -147,21 +147,21 @@ def test_other_keys_that_change_are_no_loss_to_a_narrowed_watch(bucket, monkeypa
 def test_a_quiet_part_of_a_bucket_is_not_listed_again_and_again(bucket, monkeypatch):
     monkeypatch.setattr(_session, "AUDIT", 0.05)
     listed: list[int] = []
-    whole = _session.Session._there
+    whole = _survey.Survey.there
 
     async def there(self: Any) -> set[str]:
         listed.append(1)
         return await whole(self)
 
     looked: list[int] = []
-    look = _session.Session._look
+    look = _survey.Survey.look
 
     async def counting(self: Any) -> Any:
         looked.append(1)
         return await look(self)
 
-    monkeypatch.setattr(_session.Session, "_there", there)
-    monkeypatch.setattr(_session.Session, "_look", counting)
+    monkeypatch.setattr(_survey.Survey, "there", there)
+    monkeypatch.setattr(_survey.Survey, "look", counting)
     bucket.put("a", 1)
     begin(bucket, keys="a")
     eventually(lambda: len(looked) > 10)

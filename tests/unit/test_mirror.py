@@ -10,10 +10,11 @@ import pytest
 from django_natskv.kv import codecs
 from django_natskv.kv._core import Core
 from django_natskv.kv._kept import OVERHEAD, Clock, Keeper
-from django_natskv.kv._mirror import MARKER, Mirror, TooLarge
+from django_natskv.kv._mirror import Mirror, TooLarge
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.flow import Interrupted
 from django_natskv.kv._nats.messages import Stored
+from django_natskv.kv._state import MARKER
 from django_natskv.kv.names import matcher
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
@@ -292,7 +293,7 @@ def test_the_last_good_value_stays_where_a_new_one_does_not_decode(caplog):
     store.mirror.apply(stored("a", 3, b"\xff"))
     assert store.value("a") == "v"
     assert store.value("never") is None
-    assert len(store.mirror.undecodable) == len(store.errors) == len(caplog.records) == 2
+    assert store.mirror.undecodable == len(store.errors) == len(caplog.records) == 2
     assert store.mirror.revision_of("$KV.b.a") == 3
     assert len(store.mirror.subjects()) == 2
     store.mirror.lost()
@@ -302,7 +303,40 @@ def test_the_last_good_value_stays_where_a_new_one_does_not_decode(caplog):
     store.mirror.apply(stored("a", 4, b'"good"'))
     assert store.value("a") == "good"
     store.mirror.apply(stored("never", 5, b"", headers=DELETED))
-    assert store.mirror.undecodable == {}
+    assert store.mirror.undecodable == 0
+
+
+MANY = [stored(f"key-{number}", number, f'"value {number}"'.encode()) for number in range(1, 200)]
+AMONG_MANY = [
+    [],
+    [stored("key-7", 300)],  # a key twice, in another part
+    [stored("key-198", 300), stored("key-199", 301)],  # and in the same one
+    [stored("key-7", 300, b"", headers=DELETED)],
+    [stored("key-300", 300, b"\xff")],
+    [stored("key-300", 300, b"\xff"), stored("key-300", 301)],
+    [stored("key-300", 300, b'["mutable"]')],
+    [stored("key-300", 300, headers={"Nats-TTL": "5s"})],
+    [stored("key-300", 300, headers={"Mine": "x"}), stored("key-300", 301)],
+    [stored("other", 300)],
+]
+
+
+@pytest.mark.parametrize("more", AMONG_MANY)
+@pytest.mark.parametrize("config", [{}, {"max_age": 10**9}])
+def test_what_arrives_together_becomes_what_it_does_one_by_one(more, config):
+    together, singly = Store(patterns=("key-*",)), Store(patterns=("key-*",))
+    for store in (together, singly):
+        store.mirror.looked(info(**config), store.monotonic)
+        store.mirror.begin()
+    together.mirror.arriving([*MANY, *more])
+    for one in (*MANY, *more):
+        singly.mirror.arriving([one._replace(headers={**one.headers, "Nats-Msg-Id": "1"})])
+    for store in (together, singly):
+        store.mirror.arrived()
+    assert together.mirror.items() == singly.mirror.items()
+    for fact in ("bytes", "revision", "undecodable"):
+        assert getattr(together.mirror, fact) == getattr(singly.mirror, fact)
+    assert set(together.mirror.subjects()) == set(singly.mirror.subjects())
 
 
 def test_keys_outside_of_the_part_are_known_and_not_held():
@@ -382,22 +416,22 @@ class Meanwhile(dict[str, Any]):
         return found
 
 
-@pytest.mark.parametrize("part", ["own", "_others", "entries"])
+@pytest.mark.parametrize("part", ["own", "others", "entries"])
 def test_a_confirmation_in_the_middle_of_a_read_does_not_show_what_was_before(part):
     store = warm(stored("a", 1, b'"before"'))
     store.own("a", 5)
-    happens = Meanwhile(getattr(store.mirror, part), lambda: store.mirror.apply(stored("a", 5, b'"mine"')))
-    setattr(store.mirror, part, happens)
+    holder = store.mirror if part == "own" else store.mirror._state
+    setattr(holder, part, Meanwhile(getattr(holder, part), lambda: store.mirror.apply(stored("a", 5, b'"mine"'))))
     assert store.value("a") == "mine"
 
 
-@pytest.mark.parametrize("part", ["own", "_others", "entries"])
+@pytest.mark.parametrize("part", ["own", "others", "entries"])
 def test_a_new_state_in_the_middle_of_a_read_does_not_show_what_was_before(part):
     store = warm(stored("a", 1, b'"before"'))
     store.own("a", 5)
     store.mirror.lost()
-    happens = Meanwhile(getattr(store.mirror, part), lambda: store.mirror.replace([stored("a", 5, b'"mine"')]))
-    setattr(store.mirror, part, happens)
+    holder = store.mirror if part == "own" else store.mirror._state
+    setattr(holder, part, Meanwhile(getattr(holder, part), lambda: store.mirror.replace([stored("a", 5, b'"mine"')])))
     assert store.value("a") == "mine"
 
 

@@ -13,7 +13,9 @@ from django_natskv.kv._known import Known
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.flow import Interrupted
 from django_natskv.kv._nats.messages import Stored
+from django_natskv.kv._replay import Replay
 from django_natskv.kv._session import Session
+from django_natskv.kv._survey import Survey
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -65,66 +67,83 @@ class FakeCore:
         return True
 
 
-class FakeSession(Session):
-    """A session on a bucket that ``looks`` and ``lists`` describe, each said once and the last for ever."""
+class FakeSurvey(Survey):
+    """A survey that ``looks`` and ``lists`` describe, each said once and the last for ever."""
 
-    def __init__(self, looks: list[BucketInfo], lists: list[set[str]], sink: Any = None, *, history: bool = False):
-        super().__init__(FakeCore(), None, [">"], sink or FakeSink(), history=history)  # type: ignore[arg-type]
-        self.looks, self.lists, self.present = looks, lists, dict[str, Stored]()
-        self._seen = looks[0]
-        self.listed = 0
+    def __init__(self, looks: list[BucketInfo], lists: list[set[str]]) -> None:
+        super().__init__(FakeCore(), None, [">"], None)  # type: ignore[arg-type]
+        self.looks, self.lists, self.found = looks, lists, dict[str, Stored]()
+        self.seen = looks[0]
+        self.lists_asked = 0
 
-    async def _look(self) -> BucketInfo:
-        self._seen = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
-        return self._seen
+    async def look(self) -> BucketInfo:
+        self.seen = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return self.seen
 
-    async def _there(self) -> set[str]:
-        self.listed += 1
+    async def there(self) -> set[str]:
+        self.lists_asked += 1
         return set(self.lists.pop(0) if len(self.lists) > 1 else self.lists[0])
 
-    async def _present(self, subjects: list[str]) -> list[Stored]:
-        return [self.present[one] for one in subjects if one in self.present]
+    async def newest(self, subjects: list[str]) -> list[Stored | None]:
+        return [self.found.get(one) for one in subjects]
+
+
+class Replayed:
+    """A replay of a bucket that ``looks`` and ``lists`` describe."""
+
+    def __init__(self, looks: list[BucketInfo], lists: list[set[str]], *, history: bool = False) -> None:
+        self.survey = FakeSurvey(looks, lists)
+        self.history = history
+
+    async def replayed(self, flow: FakeFlow, pending: int, opened: BucketInfo | None = None) -> list[tuple[str, int]]:
+        replay = Replay(self.survey, flow, None, history=self.history)  # type: ignore[arg-type]
+        whole = await replay.whole(opened or self.survey.looks[0], pending)
+        return [(one.subject, one.revision) for one in whole]
+
+
+class FakeSession(Session):
+    """A session on a bucket that ``looks`` and ``lists`` describe."""
+
+    def __init__(self, looks: list[BucketInfo], lists: list[set[str]], sink: Any = None) -> None:
+        super().__init__(FakeCore(), None, [">"], sink or FakeSink(), history=False)  # type: ignore[arg-type]
+        self.fake = self._survey = FakeSurvey(looks, lists)
 
     async def _read_again(self, subjects: list[str]) -> None:
         for subject in subjects:
-            if subject not in self.present:
+            if subject not in self.fake.found:
                 self._sink.forget(stored(subject, 1))
-
-    async def replayed(self, flow: FakeFlow, pending: int) -> list[tuple[str, int]]:
-        replay = await self._replay(self.looks[0], flow, pending)  # type: ignore[arg-type]
-        return [(one.subject, one.revision) for one in replay]
 
 
 # --- the end of a replay ---
 
 
 async def test_it_is_over_when_the_newest_revision_was_delivered_and_nothing_follows():
-    session = FakeSession([info(2, 2)], [set()])
+    session = Replayed([info(2, 2)], [set()])
     assert await session.replayed(FakeFlow([stored("a", 1, 1), stored("b", 2)]), 2) == [("a", 1), ("b", 2)]
-    assert session.listed == 0  # which a large bucket is grateful for
+    assert session.survey.lists_asked == 0  # which a large bucket is grateful for
 
 
 async def test_nothing_pending_is_not_the_end_while_a_key_moves_to_a_new_revision():
-    session = FakeSession([info(9, 2)], [{"a", "b"}])
+    session = Replayed([info(9, 2)], [{"a", "b"}])
     flow = FakeFlow([stored("a", 1)], [], [], [stored("b", 9)])
     assert await session.replayed(flow, 1) == [("a", 1), ("b", 9)]
 
 
 async def test_the_newest_revision_is_not_the_end_while_more_is_said_to_follow():
     # What was asked came of a leader that is behind the replica which delivers.
-    session = FakeSession([info(5, 2)], [{"a", "b"}])
+    session = Replayed([info(5, 2)], [{"a", "b"}])
     flow = FakeFlow([stored("a", 5, 1)], [stored("b", 6)])
     assert await session.replayed(flow, 1) == [("a", 5), ("b", 6)]
 
 
 async def test_a_key_that_vanishes_is_not_waited_for():
-    session = FakeSession([info(9, 3)], [{"a", "b", "c"}, {"a", "c"}, {"a", "c"}])
+    session = Replayed([info(9, 3)], [{"a", "b", "c"}, {"a", "c"}, {"a", "c"}])
     flow = FakeFlow([stored("a", 1)], [], [], [stored("c", 9)])
     assert await session.replayed(flow, 3) == [("a", 1), ("c", 9)]
 
 
 async def test_a_bucket_in_which_something_is_always_pending_has_an_end():
-    session = FakeSession([info(10**9, 2)], [{"a", "b"}])
+    session = Replayed([info(10**9, 2)], [{"a", "b"}])
     endless = [[stored("ab"[number % 2], number, 5)] for number in range(1, 1000)]
     flow = FakeFlow(*endless)
     await session.replayed(flow, 2)
@@ -132,24 +151,24 @@ async def test_a_bucket_in_which_something_is_always_pending_has_an_end():
 
 
 async def test_what_was_pending_and_vanished_is_not_waited_for():
-    session = FakeSession([info(9, 0)], [set()])
+    session = Replayed([info(9, 0)], [set()])
     assert await session.replayed(FakeFlow([]), 7) == []
 
 
 async def test_of_a_key_that_moved_on_the_newest_is_kept_and_all_is_in_order():
-    session = FakeSession([info(4, 2)], [set()])
+    session = Replayed([info(4, 2)], [set()])
     flow = FakeFlow([stored("a", 1, 3), stored("b", 2, 2), stored("a", 3, 1), stored("a", 4)])
     assert await session.replayed(flow, 4) == [("b", 2), ("a", 4)]
-    whole = FakeSession([info(4, 2)], [set()], history=True)
+    whole = Replayed([info(4, 2)], [set()], history=True)
     flow = FakeFlow([stored("a", 1, 3), stored("b", 2, 2), stored("a", 3, 1), stored("a", 4)])
     assert await whole.replayed(flow, 4) == [("a", 1), ("b", 2), ("a", 3), ("a", 4)]
 
 
 @pytest.mark.parametrize("now", [info(9, 1, created=EPOCH + timedelta(1)), info(3, 1)])
 async def test_another_bucket_or_an_earlier_one_is_no_end(now):
-    session = FakeSession([now], [{"a"}])
+    session = Replayed([now], [{"a"}])
     with pytest.raises(Interrupted):
-        await session._replay(info(9, 1), FakeFlow([stored("a", 9)]), 1)  # type: ignore[arg-type]
+        await session.replayed(FakeFlow([stored("a", 9)]), 1, info(9, 1))
 
 
 # --- audits ---
@@ -161,20 +180,20 @@ async def audit(session: FakeSession, flow: FakeFlow) -> None:
 
 async def test_a_backlog_is_not_a_loss():
     session = FakeSession([info(9, 2)], [{"a", "b"}], FakeSink(stored("a", 1)))
-    session.present = {"b": stored("b", 9), "$KV.b.>": stored("b", 9)}
+    session.fake.found = {"b": stored("b", 9), "$KV.b.>": stored("b", 9)}
     await audit(session, FakeFlow(newest=5))
 
 
 async def test_what_was_passed_over_is_a_loss():
     session = FakeSession([info(9, 2)], [{"a", "b"}], FakeSink(stored("a", 1)))
-    session.present = {"b": stored("b", 3)}
+    session.fake.found = {"b": stored("b", 3)}
     with pytest.raises(Interrupted, match="passed over"):
         await audit(session, FakeFlow(newest=9))
 
 
 async def test_deliveries_that_make_progress_are_not_overdue():
     session = FakeSession([info(9, 1)], [{"a"}], FakeSink(stored("a", 1)))
-    session.present = {"$KV.b.>": stored("a", 9)}
+    session.fake.found = {"$KV.b.>": stored("a", 9)}
     for newest in (3, 4, 5):
         await audit(session, FakeFlow(newest=newest))
     with pytest.raises(Interrupted, match="was not delivered"):
@@ -191,7 +210,7 @@ async def test_a_key_written_after_the_look_is_not_taken_for_gone():
 async def test_a_key_that_is_not_there_is_gone():
     sink = FakeSink(stored("a", 1), stored("b", 2))
     session = FakeSession([info(9, 1)], [{"a"}], sink)
-    session.present = {"$KV.b.>": stored("a", 1)}
+    session.fake.found = {"$KV.b.>": stored("a", 1)}
     await audit(session, FakeFlow(newest=2))
     assert sink.forgotten == ["b"]
 
@@ -200,13 +219,13 @@ async def test_a_look_at_an_expiry_that_was_too_early_is_repeated(monkeypatch):
     clock = time.monotonic()
     sink = FakeSink()
     session = FakeSession([info(1, 1)], [{"a"}], sink)
-    session.present = {"a": stored("a", 1)}
+    session.fake.found = {"a": stored("a", 1)}
     session._take([stored("a", 1, ttl="1s")])
     monkeypatch.setattr("django_natskv.kv._session.time.monotonic", lambda: clock)
     clock += 2
     await session._check_expiries()
     assert not sink.forgotten
-    session.present = {}
+    session.fake.found = {}
     clock += 10
     await session._check_expiries()
     assert sink.forgotten == ["a"]
@@ -220,8 +239,9 @@ class Answering(Session):
         core.wire = core
         super().__init__(core, None, [">"], sink, history=False)  # type: ignore[arg-type]
         self.answer = answer
+        self._survey.ask = self.ask  # type: ignore[method-assign, assignment]
 
-    async def _ask(self, _operation: Any) -> Any:
+    async def ask(self, _operation: Any) -> Any:
         return self.answer()
 
 
@@ -242,8 +262,8 @@ async def test_what_is_read_again_counts_only_if_nothing_was_delivered_meanwhile
 async def test_a_server_that_does_not_say_what_time_it_is_is_believed_to_agree(monkeypatch):
     monkeypatch.setattr(FakeCore, "info", lambda *_: None, raising=False)
     session = Answering(FakeSink(), lambda: info(1, 1))
-    assert await session._look() == info(1, 1)
-    assert session._skew == timedelta()
+    assert await session._survey.look() == info(1, 1)
+    assert session._survey.skew == timedelta()
 
 
 def test_a_session_may_end_before_it_began():

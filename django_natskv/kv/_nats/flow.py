@@ -11,15 +11,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from django_natskv.exceptions import OperationalError
+from django_natskv.kv._breath import breathe
 from django_natskv.kv._nats.client import Client
 from django_natskv.kv._nats.exchange import Exchange
 from django_natskv.kv._nats.inbox import Inbox
-from django_natskv.kv._nats.messages import Stored, from_delivery, status_of
+from django_natskv.kv._nats.messages import Stored, from_deliveries, status_of
 
 BATCH = 1_000  # deliveries a pull asks for: bounded, so that a slow reader is never cut off (F23)
 HEARTBEAT = 0.5  # seconds; the server says so when it has nothing to say
 SILENCE = 2.5 * HEARTBEAT  # seconds without a word after which the consumer counts as dead
 FEW = 64  # deliveries that are taken at once; more of them are left to the one who waits, who lets others breathe
+_PART = 128  # deliveries that are parsed at once
 EXPIRES = 30  # seconds that a pull stays open
 _NS = 1_000_000_000
 _AGAIN = ("404", "408")  # nothing there, or the pull's time is up: pull again
@@ -85,7 +87,11 @@ class Flow:
             message = "The server fell silent."
             raise Interrupted(message)
         self._left = loop.time()
-        return self._in_order(messages)
+        news: list[Stored] = []
+        for start in range(0, len(messages), _PART):
+            news += self._in_order(messages[start : start + _PART])
+            breathe()
+        return news
 
     @property
     def heard(self) -> float:
@@ -107,6 +113,7 @@ class Flow:
             self._arrival = self._heard
         self._messages.extend(messages)
         self._arrived.set()
+        breathe()  # many of them take a while to parse
 
     def _take_now(self, take: Take, messages: Sequence[Any]) -> None:
         try:
@@ -142,12 +149,13 @@ class Flow:
     def _in_order(self, messages: Sequence[Any]) -> list[Stored]:
         if not messages:
             return []
-        news = [from_delivery(message) for message in messages]
-        for expected, stored in enumerate(news, self._expected):
-            if stored.delivery != expected:
-                message = f"Delivery {expected} is missing: {stored.delivery} came instead."
+        news = from_deliveries(messages)
+        expected = range(self._expected, self._expected + len(news))
+        for number, stored in zip(expected, news, strict=True):
+            if stored.delivery != number:
+                message = f"Delivery {number} is missing: {stored.delivery} came instead."
                 raise Interrupted(message)
-        self._expected += len(news)
+        self._expected = expected.stop
         self.newest, self.pending = news[-1].revision, news[-1].pending
         return news
 

@@ -231,8 +231,8 @@ class Mirror:
         self.arriving(replay)
         self.arrived()
 
-    def arrived(self) -> None:
-        """Swap in what arrived, and tell what it changes."""
+    def arrived(self, seen: Callable[[], None] = lambda: None) -> None:
+        """Swap in what arrived, call ``seen`` now that readers see it, and tell what it changes."""
         came, self._next = self._next or State(), None
         before, told = self.entries, self.filled
         with self._writing:
@@ -244,6 +244,7 @@ class Mirror:
                     del self.own[key]
             self.moment = object()
         self.lag = 0
+        seen()
         if told:
             self._tell_difference(before, came.entries)
 

@@ -207,12 +207,9 @@ class MirrorFeed(Feed):
 
     def replace(self, replay: Sequence[Stored]) -> None:
         """See Sink."""
-        try:
-            self.mirror.replace(replay)
-        except TooLarge as error:
-            self.refuse(error)
-            raise
-        self._completed()
+        self.begin()
+        self.arriving(replay)
+        self.arrived()
 
     def begin(self) -> None:
         """See Gatherer."""
@@ -228,8 +225,8 @@ class MirrorFeed(Feed):
 
     def arrived(self) -> None:
         """See Gatherer."""
-        self.mirror.arrived()
-        self._completed()
+        # It is live before its changes are told, which takes a while: no reader sees the new state as a stale one.
+        self.mirror.arrived(self._completed)
 
     def _completed(self) -> None:
         super().replace(())

@@ -435,6 +435,16 @@ def test_a_new_state_in_the_middle_of_a_read_does_not_show_what_was_before(part)
     assert store.value("a") == "mine"
 
 
+def test_a_new_state_is_seen_before_its_changes_are_told():
+    store = warm(stored("a", 1, b'"before"'))
+    seen: list[tuple[Any, int]] = []
+    store.mirror.begin()
+    store.mirror.arriving([stored("a", 2, b'"after"')])
+    store.mirror.arrived(lambda: seen.append((store.value("a"), len(store.changes))))
+    assert seen == [("after", 0)]
+    assert len(store.changes) == 1
+
+
 def test_a_new_state_is_seen_before_own_writes_are_let_go():
     store = warm(stored("a", 1))
     store.own("a", 5)

@@ -402,6 +402,9 @@ class Core:
     def entry(self, stored: Stored, delta: int | None = None) -> Entry:
         """Return the entry of a stored revision; ``CodecError`` when its bytes do not decode."""
         key = self.key(stored)
+        if not stored.headers:
+            value = self.decode(key, stored.data)
+            return Entry(self.name, key, value, stored.revision, stored.created, Did.PUT, delta)
         operation = stored.operation
         value = self.decode(key, stored.data) if operation is Did.PUT else None
         headers = own_headers(stored.headers)

@@ -7,18 +7,20 @@ nothing of how any of it arrived.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, KeysView
+from collections.abc import KeysView, Sequence
 from datetime import datetime
 from operator import attrgetter
 
-from django_natskv.kv._breath import paced
-from django_natskv.kv._nats.messages import Stored
+from django_natskv.kv._breath import breathe, paced
+from django_natskv.kv._nats.messages import Stored, moment
 from django_natskv.kv.changes import OPERATION
 
-_revision = attrgetter("revision")
+_subject, _revision, _written = map(attrgetter, ("subject", "revision", "written"))
+_PART = 64  # revisions that are taken at once
 _SLACK = 1_000  # dates left behind before they are cleared away
 
-Mark = tuple[int, datetime]  # a bucket made anew counts from 1 again: only with its time is a revision itself
+# A bucket made anew counts from 1 again: only with its time is a revision itself. The time is as it came: ``moment``.
+Mark = tuple[int, datetime | int]
 
 
 class Known:
@@ -39,7 +41,7 @@ class Known:
 
     def apply(self, stored: Stored) -> None:
         """Take a new revision."""
-        self._marks[stored.subject] = (stored.revision, stored.created)
+        self._marks[stored.subject] = (stored.revision, stored.written)
         if stored.is_live:
             self._live.add(stored.subject)
         else:
@@ -52,12 +54,14 @@ class Known:
         self._live.discard(subject)
         return was_live
 
-    def replace(self, replay: Iterable[Stored], now: datetime) -> list[Stored]:
+    def replace(self, replay: Sequence[Stored], now: datetime) -> list[Stored]:
         """Take the whole bucket as a replay shows it; return what is news, in order, what is gone last.
 
         Anything but the very same revision is news, an older one too: a server that crashed may have gone back (F2).
         Of several revisions of one key those after the known one are news.
         """
+        if not self._marks and self._begin(replay):
+            return list(replay)
         by_key: dict[str, list[Stored]] = {}
         for stored in paced(replay):
             by_key.setdefault(stored.subject, []).append(stored)
@@ -72,6 +76,21 @@ class Known:
             self.apply(revisions[-1])
         return news + gone
 
+    def _begin(self, replay: Sequence[Stored]) -> bool:
+        """Take the first replay, in which each key is there once as a rule; tell if that is so."""
+        marks: dict[str, Mark] = {}
+        for start in range(0, len(replay), _PART):
+            some = replay[start : start + _PART]
+            marks.update(
+                zip(map(_subject, some), zip(map(_revision, some), map(_written, some), strict=True), strict=True)
+            )
+            breathe()
+        if len(marks) != len(replay):
+            return False
+        self._marks = marks
+        self._live = {stored.subject for stored in paced(replay) if not stored.headers or stored.is_live}
+        return True
+
     def _news_of(self, subject: str, revisions: list[Stored]) -> list[Stored]:
         newest = len(revisions) - 1
         if newest:  # the usual one revision is left as it is: copying costs more than all the rest
@@ -79,12 +98,13 @@ class Known:
         mark = self._marks.get(subject)
         if mark is None:
             return revisions
-        marks = [(stored.revision, stored.created) for stored in revisions]
-        if mark in marks and revisions[marks.index(mark)].is_live is (subject in self._live):
-            return revisions[marks.index(mark) + 1 :]
+        known, created = mark[0], moment(mark[1])
+        for position, stored in enumerate(revisions):
+            if stored.revision == known and stored.created == created and stored.is_live is (subject in self._live):
+                return revisions[position + 1 :]
         # The known one is not kept any more: what came after it, else whatever stands there now. In a bucket made anew
         # what came after has lower revisions, and where clocks differ an earlier time.
-        later = [stored for stored in revisions if stored.revision > mark[0] or stored.created > mark[1]]
+        later = [stored for stored in revisions if stored.revision > known or stored.created > created]
         return later or revisions[-1:]
 
 

@@ -251,7 +251,7 @@ class _Teller:
 
     def _settle(self, result: Any) -> None:
         """Wait for what a handler returned, if it is to be awaited."""
-        if not inspect.isawaitable(result):
+        if result is None or not inspect.isawaitable(result):
             return
         if self._home is None:
             if self._own is None:

@@ -137,7 +137,8 @@ def test_an_expiry_before_which_our_clock_runs_ahead(make, connection, monkeypat
         def now(cls, tz: Any = None) -> Any:
             return datetime.fromtimestamp(datetime.now(UTC).timestamp() + 3600, tz)
 
-    monkeypatch.setattr("django_natskv.kv._session.datetime", Ahead)
+    for module in ("_session", "_survey"):
+        monkeypatch.setattr(f"django_natskv.kv.{module}.datetime", Ahead)
     bucket = make(history=5)
     bucket.put("a.1", "old")
     told = Told()

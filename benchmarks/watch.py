@@ -30,7 +30,6 @@ ALONE = "bench-watch-alone"  # has nothing to do with the replay, but for the co
 SEEN = 100  # puts a batch
 PAUSE = 0.002  # seconds between two puts: each finds both processes waiting, as a change twice a day does
 QUIET = "quiet"
-REPLAY = "during a replay"
 WATCH = "watch"
 COPY = "local cache"
 SCAN = "SCAN + MGET"
@@ -81,12 +80,12 @@ def put_all(bucket: Any, entries: list[tuple[str, bytes]]) -> None:
 
 
 def warm_up(servers: Servers, keys: int) -> Contest:
-    """Everything in a dict: by a watch, by reading Redis. What else warms a copy of a bucket belongs here."""
+    """Everything in a dict: by a watch, by reading Redis. The aim for a copy is the local cache's: suite ``local``."""
     found: dict[str, Batch] = {}
     if servers.redis:
         found[SCAN] = once(lambda: scan(servers.redis["memory"]), keys)
     found[WATCH] = once(replay, keys)
-    return Contest(f"{keys:,} keys of 100 B into a dict", next(iter(found)), found, {WATCH: WARM_UP_TARGET}, 1, ROUNDS)
+    return Contest(f"{keys:,} keys of 100 B into a dict", next(iter(found)), found, {}, 1, ROUNDS)
 
 
 def once(warm: Callable[[], int], keys: int) -> Batch:
@@ -189,24 +188,39 @@ def seen_elsewhere(servers: Servers, stack: contextlib.ExitStack, count: int) ->
 
 
 def get_during_replay(keys: int, count: int) -> Contest:
-    """Gets on a connection whose watch is replaying, beside the same when it is quiet."""
-    connection = connections["default"].kv()
-    alone = connection.open_bucket(ALONE, codec="bytes")
-    replayed = connection.open_bucket(BUCKET, codec="bytes")
+    """Gets on a connection on which a local cache, or a watch, replays a bucket, beside the same when it is quiet."""
+    connection = connections["default"]
+    context = connection.kv()
+    alone = context.open_bucket(ALONE, codec="bytes")
+    replayed = context.open_bucket(BUCKET, codec="bytes")
+    cache = connection.local_cache(BUCKET, codec="bytes")
 
     def quiet(count: int) -> Sample:
         return spread([one_get(alone) for _ in range(count + WARM)][WARM:])
 
-    def during(_count: int) -> Sample:
+    def copied(_count: int) -> Sample:
+        cache.close()
+        cache.start()
+        times = gets_until(alone, lambda: cache.is_live)
+        cache.close()
+        return times
+
+    def watched(_count: int) -> Sample:
         watch = replayed.watch(lambda _entry: None)
-        times = []
-        while not watch.initialized.done():
-            times.append(one_get(alone))
+        times = gets_until(alone, watch.initialized.done)
         watch.stop()
-        return spread(times or [one_get(alone)])
+        return times
 
     title = f"get while {keys:,} keys are replayed"
-    return Contest(title, QUIET, {QUIET: quiet, REPLAY: during}, {REPLAY: REPLAY_TARGET}, count, ROUNDS)
+    found = {QUIET: quiet, COPY: copied, WATCH: watched}
+    return Contest(title, QUIET, found, {COPY: REPLAY_TARGET, WATCH: REPLAY_TARGET}, count, ROUNDS)
+
+
+def gets_until(bucket: Any, is_over: Callable[[], bool]) -> Sample:
+    times = []
+    while not is_over():
+        times.append(one_get(bucket))
+    return spread(times or [one_get(bucket)])
 
 
 def one_get(bucket: Any) -> float:

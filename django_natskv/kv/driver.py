@@ -13,10 +13,8 @@ import asyncio
 import contextlib
 import os
 import queue
-import selectors
 import threading
 import time
-import warnings
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -24,10 +22,10 @@ from functools import partial
 from typing import Any, Protocol
 
 from django_natskv.kv._interrupts import HeldSignals
+from django_natskv.kv._loop import Loop, Selector, cut_off
 
 _NOTHING = contextlib.nullcontext()
 
-_PASSED = 3  # turns of the loop in a row that do not look for news from outside
 JOIN_TIMEOUT = 1.0  # seconds that the end of the process waits for a loop to stop
 HOT = 0.02  # seconds without a blocking call after which the keeper takes the loop back
 LATE = 0.1  # seconds that a deadline was passed by when somebody looked: the process, or the caller's loop, stood still
@@ -51,36 +49,6 @@ class Step(Protocol):
 
     def abandon(self) -> None:
         """Nobody waits any longer: forget it."""
-
-
-class _Selector(selectors.DefaultSelector):
-    """A selector that is not asked between callbacks that are ready, three times in a row at most.
-
-    asyncio asks it before each turn, also when it will not wait; a request takes three turns, of which one has to wait.
-    """
-
-    _passed = 0
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        if timeout is not None and timeout <= 0 and self._passed < _PASSED:
-            self._passed += 1
-            return []
-        self._passed = 0
-        return super().select(timeout)
-
-
-class _Loop(asyncio.SelectorEventLoop):
-    """An event loop that leaves what it inherited alone: a fork shares the selector with the parent (F13)."""
-
-    def __init__(self, selector: selectors.BaseSelector) -> None:
-        super().__init__(selector)
-        self._made_in = os.getpid()
-        # In development mode asyncio reports slow callbacks: of use to those who write some, and nobody does here.
-        self.slow_callback_duration = float("inf")
-
-    def __del__(self, _getpid: Callable[[], int] = os.getpid, _warn: Any = warnings.warn) -> None:
-        if self._made_in == _getpid():
-            super().__del__(_warn)  # type: ignore[call-arg]  # as asyncio defines it
 
 
 class _Waiter:
@@ -119,7 +87,7 @@ class Driver:
 
     def _fresh(self) -> None:
         self._guard = threading.Lock()
-        self._loop: _Loop | None = None
+        self._loop: Loop | None = None
         self._selector: Any = None
         self._keeper: threading.Thread | None = None
         self._call_keeper = threading.Event()
@@ -275,7 +243,7 @@ class Driver:
         finally:
             self._leave(waiter)
 
-    def _enter(self, waiter: _Waiter, loop: _Loop | None) -> None:
+    def _enter(self, waiter: _Waiter, loop: Loop | None) -> None:
         # Not where an event loop runs already: a thread has one at a time.
         may_drive = asyncio._get_running_loop() is None  # noqa: SLF001 - its public twin raises where there is none
         with self._guard:
@@ -291,12 +259,12 @@ class Driver:
         if waiter.follows and self._driver is None:
             self._call_keeper.set()
 
-    def _drive(self, waiter: _Waiter, loop: _Loop, deadline: float) -> None:
+    def _drive(self, waiter: _Waiter, loop: Loop, deadline: float) -> None:
         self._drive_until = deadline
         while not (waiter.over or waiter.roused or self._closing is not None) and time.monotonic() < deadline:
             self._run(loop)
 
-    def _run(self, loop: _Loop) -> None:
+    def _run(self, loop: Loop) -> None:
         try:
             loop.run_forever()
         except BaseException:
@@ -344,7 +312,7 @@ class Driver:
         if wanted:
             self._call_keeper.set()
 
-    def _keep(self, loop: _Loop) -> None:
+    def _keep(self, loop: Loop) -> None:
         """Drive the loop whenever nobody else does and somebody should; the keeper's whole life."""
         try:
             while self._closing is None:
@@ -366,7 +334,7 @@ class Driver:
                 with contextlib.suppress(RuntimeError):  # no thread is started while the process ends
                     self._schedule()
 
-    def _keep_driving(self, loop: _Loop) -> bool:
+    def _keep_driving(self, loop: Loop) -> bool:
         """Drive until the loop is stopped; tell whether somebody still needs it driven."""
         try:
             loop.run_forever()
@@ -400,18 +368,18 @@ class Driver:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _running_loop(self) -> _Loop:
+    def _running_loop(self) -> Loop:
         loop = self._loop
         return loop if loop is not None and self._closing is None else self._start()
 
-    def _start(self) -> _Loop:
+    def _start(self) -> Loop:
         keeper = self._keeper
         if self._closing is not None and keeper is not None and keeper.ident != threading.get_ident():
             keeper.join(JOIN_TIMEOUT)  # the old one first: they share what this object knows
         with self._guard:
             if self._loop is None:
-                self._selector = _Selector()
-                self._loop = _Loop(self._selector)
+                self._selector = Selector()
+                self._loop = Loop(self._selector)
                 self._keeper = threading.Thread(target=self._keep, args=(self._loop,), name=self.name, daemon=True)
                 self._keeper.start()
             return self._loop
@@ -435,20 +403,7 @@ def _put_off(step: Step) -> bool:
 
 def in_own_loop() -> bool:
     """Tell whether the calling thread is inside a loop of ours, where to block would be to wait for oneself."""
-    return isinstance(asyncio._get_running_loop(), _Loop)  # noqa: SLF001 - its public twin raises where there is none
-
-
-def cut_off(fileno: int) -> None:
-    """Put the null device in the place of an inherited descriptor.
-
-    The number stays taken, so that no later file gets it and is closed or watched in the old one's name.
-    """
-    with contextlib.suppress(OSError):
-        null = os.open(os.devnull, os.O_RDWR)
-        try:
-            os.dup2(null, fileno, inheritable=False)
-        finally:
-            os.close(null)
+    return isinstance(asyncio._get_running_loop(), Loop)  # noqa: SLF001 - its public twin raises where there is none
 
 
 _drivers: weakref.WeakSet[Driver] = weakref.WeakSet()

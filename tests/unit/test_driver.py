@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from django_natskv.exceptions import NotConnected, UsageError
-from django_natskv.kv.driver import _Selector
+from django_natskv.kv._loop import Selector
 from django_natskv.kv.runner import Runner
 from tests.fix_driver import Echo, Make, driving, echo, nothing, threads, together, wait_for
 from tests.fix_waiting import aeventually, eventually
@@ -33,7 +33,7 @@ def test_a_thread_that_calls_often_drives_itself(runner: Runner) -> None:
 
 def test_the_selector_is_passed_over_between_ready_callbacks_but_never_for_long() -> None:
     here, there = socket.socketpair()
-    with _Selector() as selector, here, there:
+    with Selector() as selector, here, there:
         selector.register(here, selectors.EVENT_READ)
         there.send(b"news")
         assert [bool(selector.select(0)) for _ in range(8)] == [False, False, False, True, False, False, False, True]

@@ -17,8 +17,8 @@ from nats.aio.client import RawCredentials
 from nats.errors import NoServersError
 
 from django_natskv.exceptions import AuthInvalid, ConnectFailed, OperationalError, PermissionsViolation
+from django_natskv.kv._loop import cut_off
 from django_natskv.kv._nats.lean import LeanClient
-from django_natskv.kv.driver import cut_off
 from django_natskv.kv.settings import ConnectionSettings, TLSSettings
 
 OLDEST_SERVER = (2, 11)

@@ -41,7 +41,7 @@ def watch(url: str, name: str, saw: Any) -> Any:
     from django_natskv import connections  # noqa: PLC0415
 
     bucket = connections["default"].kv().open_bucket(name, codec="bytes")
-    watched = bucket.watch(lambda entry: saw(entry.value), deliver="updates", keys="watched")
+    watched = bucket.watch(lambda entry: saw(entry.value), deliver="updates", keys="watched.*")
     return watched.stop
 
 
@@ -65,7 +65,7 @@ def copy(url: str, name: str, saw: Any) -> Any:
 
     seen: list[bytes] = []
     cache = connections["default"].local_cache(
-        name, keys="copied", codec=Noting(lambda sent: saw(sent) if seen else None)
+        name, keys="copied.*", codec=Noting(lambda sent: saw(sent) if seen else None)
     )
     cache.wait_ready(30)
     seen.append(b"ready")  # what was there before is no change

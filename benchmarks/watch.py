@@ -6,6 +6,7 @@ Owns which peers meet over which work. Knows nothing of how ratios are formed.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import statistics
 import subprocess
@@ -13,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -179,9 +179,15 @@ def seen_elsewhere(servers: Servers, stack: contextlib.ExitStack, count: int) ->
     for peer, kind, key in ((COPY, "local", "copied"), (WATCH, "nats", "watched")):
         listener = Listener(kind, servers.nats, ALONE)
         stack.callback(listener.close)
-        found[peer] = listener.batch(partial(bucket.put, key))
+        found[peer] = listener.batch(each_elsewhere(bucket, key))
     title = "a put until another process sees it"
     return Contest(title, next(iter(found)), found, {COPY: SEEN_TARGET}, count)
+
+
+def each_elsewhere(bucket: Any, name: str) -> Callable[[bytes], Any]:
+    """Put one key after another: of two changes of one that come together, a copy may take the newer alone."""
+    keys = itertools.cycle(f"{name}.{number}" for number in range(64))
+    return lambda value: bucket.put(next(keys), value)
 
 
 # --- requests beside a replay ---

@@ -95,14 +95,14 @@ def test_an_abstract_base_hands_down_fields_and_meta():
             app_label = "shop"
 
     class Child(Base):
-        own = models.IntegerField(default=2)
+        mine = models.IntegerField(default=2)
 
     class Other(Base):
         class Meta(Base.Meta):
             history = 3
 
     assert not hasattr(Base, "_declaration")
-    assert [field.name for field in Child._meta.fields if not field.primary_key] == ["common", "own"]
+    assert [field.name for field in Child._meta.fields if not field.primary_key] == ["common", "mine"]
     assert (Child._declaration.bucket, Child._declaration.key) == ("handed-down", "shop.Child")
     assert (Other._declaration.bucket, Other._declaration.history) == ("handed-down", 3)
     assert not Other._meta.abstract

@@ -195,7 +195,9 @@ class Compiled:
                 # What names no variant raises: there are no more of these than variants.
                 found = self._outcomes[answer, bool(key)] = self._chosen(key, None, {_ANSWER: answer})
         except Exception as error:  # noqa: BLE001 - any that an operator may raise
-            return self._failed(error, str(getattr(error, "error_code", GENERAL)))  # what the evaluator raises has one
+            # What the evaluator raises has a code; of an operator that it does not know it says this one.
+            kind = PARSE_ERROR if isinstance(error, ReferenceError) else GENERAL
+            return self._failed(error, str(getattr(error, "error_code", kind)))
         finally:
             _asking.now = False
         return found

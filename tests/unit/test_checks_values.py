@@ -149,7 +149,9 @@ def test_e028_the_options_of_a_bucket_are_closed():
     assert "ttl_ms" in problem.hint
 
 
-@pytest.mark.parametrize("config", [{"history": 0}, {"history": True}, {"storage": "tape"}, {"republish": {"source": ">"}}])
+@pytest.mark.parametrize(
+    "config", [{"history": 0}, {"history": True}, {"storage": "tape"}, {"republish": {"source": ">"}}]
+)
 def test_e029_the_options_of_a_bucket_have_good_values(config):
     assert found({"BUCKETS": {"one": config}}) == [("E029", '["BUCKETS"]["one"]')]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
+from django.core.management import call_command
 
 from tests.fix_commands import Manage
 from tests.flag_classes import Features
@@ -130,6 +132,44 @@ def test_what_a_flag_says_to_somebody_is_explained(flag, flags):
     assert "user 7: no; group beta: no" in done.out
     flags.put("theme", b"{")
     assert as_json(flag("explain", "theme", "--format", "json"))["reason"] == "ERROR"
+
+
+_USER_7 = {"in": [{"var": "targetingKey"}, ["7"]]}
+_STAFF = {"var": "is_staff"}
+_PRO = {"===": [{"var": "plan"}, "pro"]}
+_RULES = {"if": [{"and": [_USER_7, _STAFF]}, "new", _PRO, "new", "old"]}
+_HALF = {"fractional": [[True, 50], [False, 50]]}
+
+
+@pytest.mark.parametrize(
+    ("targeting", "key", "attributes", "why"),
+    [
+        # Of each rule all has to hold, and a part of one decides nothing.
+        (_RULES, "7", ["plan=pro"], 'a rule matched: plan is "pro"'),
+        (_RULES, "7", ["plan=free"], "no rule matched"),
+        (_RULES, "7", ["is_staff=true"], "a rule matched: user 7 and staff"),
+        ({"if": [{"or": [_STAFF, _USER_7, _PRO]}, "new"]}, "7", ["plan=pro"], "a rule matched: user 7"),
+        ({"if": [_USER_7, None, _PRO, "new"]}, "7", [], "a rule matched and leaves it at the default: user 7"),
+        ({"if": [_HALF, "new", _PRO, "new"]}, "4", ["plan=pro"], 'a rule matched: plan is "pro"'),
+        ({"if": [_HALF, "new"]}, "4", [], "a percentage decided"),
+        ({"if": [_HALF, "new"]}, "7", [], "a percentage decided: 50 % of users"),
+        ({"if": [_HALF, "new"]}, None, [], "no rule matched; a percentage goes by --user or --key"),
+        ({"fractional": [["old", 50], ["new", 50]]}, "7", [], "a percentage decided"),
+        ({"var": "theme"}, "7", ["theme=new"], "targeting decided"),
+    ],
+)
+def test_the_rule_that_is_named_is_the_one_that_decided(flags, targeting, key, attributes, why):
+    definition = {"state": "ENABLED", "variants": {"old": "old", "new": "new"}, "defaultVariant": "old"}
+    flags.put("theme", json.dumps({**definition, "targeting": targeting}).encode())
+    out = io.StringIO()
+    call_command("natskv_flag", "explain", "theme", key=key, attribute=attributes, format="json", stdout=out)
+    assert json.loads(out.getvalue())["why"] == why
+
+
+def test_a_database_that_cannot_be_asked_is_one_line(flag):
+    done = flag("explain", "new_checkout", "--user", "7")
+    assert (done.code, done.out) == (1, "")
+    assert "no such table: auth_user" in done.error
 
 
 def test_a_user_of_the_database_is_asked_about(flag, manage):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
+from django.db import Error
 
 from django_natskv.exceptions import UsageError
 from django_natskv.management.flag.named import add_name, definition_of, flag_of, page_of
@@ -16,7 +18,7 @@ from django_natskv.management.terminal.output import Column, Record, exact
 from django_natskv.management.terminal.verb import Call, Verb
 from django_natskv.registry.flags.context import Context
 from django_natskv.registry.flags.evaluator import DEFAULT, DISABLED, ERROR, SPLIT, STATIC, TARGETING_MATCH
-from django_natskv.registry.flags.explaining import answers, summary
+from django_natskv.registry.flags.explaining import Answer, answers, matched, summary
 
 _WHY = {
     STATIC: "it says the same to everyone",
@@ -77,21 +79,40 @@ class Explain(Verb):
         definition = definition_of(page, flag)
         details = page.of(flag).details(context)
         stored = definition if isinstance(definition, dict) else {}
-        found = answers(flag.declaration, stored, page.rules, context) if stored.get("state") == "ENABLED" else []
-        why = "nothing is stored: the declared default holds" if definition is None else _WHY.get(details.reason, "")
-        matched = next((one.rule for one in found if one.holds), None)
+        asked = (flag.declaration, stored if stored.get("state") == "ENABLED" else {}, page.rules, context)
+        found = answers(*asked)
+        why = "nothing is stored: the declared default holds"
+        if definition is not None:
+            why = _why(details.reason, matched(*asked), found)
+            if details.reason == DEFAULT and page.of(flag).splits and user is None and call.options["key"] is None:
+                why += "; a percentage goes by --user or --key"
         facts = {
             "name": flag.name,
             "value": details.value,
             "variant": details.variant,
             "reason": details.reason,
-            "why": f"{why}: {matched}" if matched and details.reason in (TARGETING_MATCH, SPLIT) else why,
+            "why": why,
             "says": summary(flag.declaration, definition),
             "rules": [one._asdict() for one in found],
             "error": details.error,
             "revision": details.revision,
         }
         return Record(COLUMNS, facts)
+
+
+def _why(reason: str, rule: str | None, answered: Sequence[Answer]) -> str:
+    """Return why a flag says what it says; ``rule`` is the one that decided.
+
+    The evaluator has one reason for whom a rule names and for all others, and one for a flag that has a percentage.
+    """
+    if reason not in (DEFAULT, TARGETING_MATCH, SPLIT):
+        return _WHY.get(reason, "")
+    if rule is not None:
+        is_percentage = reason == SPLIT and rule == answered[0].rule
+        left = " and leaves it at the default" if reason == DEFAULT else ""
+        return f"{_WHY[SPLIT] if is_percentage else _WHY[TARGETING_MATCH]}{left}: {rule}"
+    # Targeting need not be made of rules: {"var": "theme"} is one.
+    return _WHY[reason] if reason == SPLIT else _WHY[DEFAULT] if answered or reason == DEFAULT else "targeting decided"
 
 
 def _attribute(given: str) -> tuple[str, Any]:
@@ -110,3 +131,6 @@ def _user(key: str) -> Any:
         return model._default_manager.get(pk=key)  # noqa: SLF001 - Django's documented name
     except (model.DoesNotExist, ValueError, ValidationError):
         raise CommandError(f"There is no user with the primary key {key!r}.", returncode=NOT_FOUND) from None
+    except Error as error:
+        said = " ".join(str(error).split())
+        raise CommandError(f"The database could not be asked for the user {key!r}: {said}.") from error

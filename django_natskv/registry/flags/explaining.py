@@ -35,6 +35,21 @@ def answers(
     ]
 
 
+def matched(
+    declaration: Declaration, definition: Mapping[str, Any], evaluators: Mapping[str, Any], context: Context
+) -> str | None:
+    """Return the rule of ``definition`` that decides, in words: the first that holds as a whole; None if none does.
+
+    Of several rules, any of which is enough, it is the first that holds; where all of them have to, it is all of them.
+    """
+    for condition in _conditions(definition.get("targeting")):
+        if _holds(declaration, condition, evaluators, context):
+            operator, _ = operation(condition) or ("", [])
+            enough = _parts(condition) if operator == "or" else iter(())
+            return describe(next((one for one in enough if _holds(declaration, one, evaluators, context)), condition))
+    return None
+
+
 def summary(declaration: Declaration, definition: Any) -> str:
     """Return in words what ``definition`` says to whom; None is the declared default."""
     if definition is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import io
 import json
 
@@ -60,6 +61,7 @@ def test_a_flag_is_switched_with_who_and_why_and_shown(flag, flags):
     done = flag("off", "new_checkout", "--format", "json")
     assert set(as_json(done)) == {"bucket", "key", "revision"}
     assert Features.new_checkout.on() is False
+    assert Features.new_checkout.history()[-1].actor == getpass.getuser()
 
 
 def test_all_flags_are_listed_in_words(flag, flags):

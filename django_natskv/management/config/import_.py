@@ -11,7 +11,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from django_natskv.management.config import exports
 from django_natskv.management.config.named import add_classes, classes_named, name_of, said, scope_in
-from django_natskv.management.config.writing import add_author, author_of
+from django_natskv.management.terminal.author import add_author, author_of
 from django_natskv.management.terminal.failing import fail_with
 from django_natskv.management.terminal.output import Column, Listing, Result
 from django_natskv.management.terminal.verb import Call, Verb

@@ -10,7 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 from django_natskv.exceptions import WrongRevision
 from django_natskv.management.config.named import add_classes, classes_of, keys_of
 from django_natskv.management.config.places import add_bucket, places_of
-from django_natskv.management.config.writing import add_author, author_of
+from django_natskv.management.terminal.author import add_author, author_of
 from django_natskv.management.terminal.output import Column, Listing, Result
 from django_natskv.management.terminal.verb import Call, Verb, add_no_input
 from django_natskv.registry import documents

@@ -10,13 +10,12 @@ from django_natskv.exceptions import UsageError
 from django_natskv.management.config.named import add_target, no_field, none_left, not_kept, number_of, target_of
 from django_natskv.management.config.writing import (
     Saved,
-    add_author,
     add_guard,
-    author_of,
     check_guard,
     guard_of,
     refusals,
 )
+from django_natskv.management.terminal.author import add_author, author_of
 from django_natskv.management.terminal.output import Result
 from django_natskv.management.terminal.verb import Call, Verb
 from django_natskv.registry import documents

@@ -9,7 +9,8 @@ from django.core.management.base import CommandParser
 from django_natskv.exceptions import UsageError
 from django_natskv.management.config.named import Target, add_target, field_of, target_of
 from django_natskv.management.config.parsing import parse_value
-from django_natskv.management.config.writing import add_author, add_guard, save
+from django_natskv.management.config.writing import add_guard, save
+from django_natskv.management.terminal.author import add_author
 from django_natskv.management.terminal.output import Result
 from django_natskv.management.terminal.values import add_value_file, text_of
 from django_natskv.management.terminal.verb import Call, Verb

@@ -8,14 +8,13 @@ from django.core.management.base import CommandParser
 
 from django_natskv.management.config.named import Target, absent, add_target, none_left, target_of
 from django_natskv.management.config.writing import (
-    add_author,
     add_guard,
-    author_of,
     check_guard,
     guard_of,
     refusals,
     save,
 )
+from django_natskv.management.terminal.author import add_author, author_of
 from django_natskv.management.terminal.output import Done, Result
 from django_natskv.management.terminal.verb import Call, Verb, add_no_input
 from django_natskv.registry import documents

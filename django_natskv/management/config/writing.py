@@ -5,7 +5,6 @@ Owns the options of it and how its result looks. Must not know which verb change
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ from typing import Any
 from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 
-from django_natskv.exceptions import UsageError
 from django_natskv.management.config.named import Target, absent, number_of, said
+from django_natskv.management.terminal.author import author_of
 from django_natskv.management.terminal.output import Style, to_json
 from django_natskv.management.terminal.verb import Call
 from django_natskv.registry import Conflict, documents
@@ -36,29 +35,10 @@ class Saved:
         return [str(self.revision)]
 
 
-def add_author(parser: CommandParser) -> None:
-    """Add who changes something, and why."""
-    parser.add_argument("--comment", metavar="TEXT", default="", help="why; kept with the revision")
-    parser.add_argument(
-        "--actor", metavar="NAME", help="who; kept with the revision (default: your user name on this machine)"
-    )
-
-
 def add_guard(parser: CommandParser) -> None:
     """Add the revision that the object must be at."""
     text = "only if this is still the newest revision of the object; 0: if nothing is stored"
     parser.add_argument("--if-revision", metavar="N", help=text)
-
-
-def author_of(call: Call) -> dict[str, str]:
-    """Return who changes something, and why."""
-    actor = call.options["actor"]
-    if actor is None:
-        try:
-            actor = getpass.getuser()
-        except (ImportError, KeyError, OSError):
-            raise UsageError("The operating system has no name for you: say --actor NAME.") from None
-    return {"actor": actor, "comment": call.options["comment"]}
 
 
 def guard_of(call: Call) -> int | None:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from django.core.management.base import CommandParser
 
 from django_natskv.exceptions import UsageError
+from django_natskv.management.terminal.author import author_of
 from django_natskv.management.terminal.entries import Written
 from django_natskv.management.terminal.verb import Call
 from django_natskv.registry import AnyFlag, Flag, all_flags
@@ -28,12 +29,6 @@ _DECLARED: Any = object()
 def add_name(parser: CommandParser) -> None:
     """Add the argument NAME."""
     parser.add_argument("name", metavar="NAME", help="the flag, by the name that it is declared under")
-
-
-def add_author(parser: CommandParser) -> None:
-    """Add who makes the change, and why."""
-    parser.add_argument("--actor", metavar="WHO", help="who makes the change; kept with it")
-    parser.add_argument("--comment", metavar="WHY", default="", help="why; kept with it")
 
 
 def add_value(parser: CommandParser) -> None:
@@ -98,15 +93,10 @@ def write(call: Call, flag: AnyFlag[Any], value: Any = _DECLARED, rule: Rule | N
     more = {}
     if call.options.get("otherwise") is not None:
         more["otherwise"] = value_of(flag, call.options["otherwise"], "--otherwise")
-    return written(call, flag, flag.set(value, when=rule, **more, **author(call)))
+    return written(call, flag, flag.set(value, when=rule, **more, **author_of(call)))
 
 
 def written(call: Call, flag: AnyFlag[Any], revision: int) -> Written:
     """Say what ``flag`` says since ``revision``, and return that for the terminal."""
     call.say(f"{flag.name}: {summary(flag.declaration, definition_of(page_of(flag), flag))}")
     return Written(flag.flag_set._declaration.bucket, flag.name, revision)  # noqa: SLF001
-
-
-def author(call: Call) -> Mapping[str, Any]:
-    """Return who makes the change and why, as the flag's methods take them."""
-    return {"actor": call.options["actor"], "comment": call.options["comment"]}

@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 from django.core.management.base import CommandParser
 
 from django_natskv.exceptions import UsageError
-from django_natskv.management.flag.named import add_author, add_name, author, flag_of, value_of, write, written
+from django_natskv.management.flag.named import add_name, flag_of, value_of, write, written
+from django_natskv.management.terminal.author import add_author, author_of
 from django_natskv.management.terminal.entries import Written
 from django_natskv.management.terminal.verb import Call, Verb
 
@@ -46,7 +47,7 @@ class Set(Verb):
         definition = _read(call, path)
         if not isinstance(definition, dict):
             raise UsageError(f"--json: a definition is an object, not {type(definition).__name__}.")
-        return written(call, flag, flag.define(definition, **author(call)))
+        return written(call, flag, flag.define(definition, **author_of(call)))
 
 
 def _read(call: Call, path: str) -> Any:

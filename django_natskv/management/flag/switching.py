@@ -12,7 +12,8 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
 from django_natskv.exceptions import UsageError
-from django_natskv.management.flag.named import add_author, add_name, add_value, flag_of, write
+from django_natskv.management.flag.named import add_name, add_value, flag_of, write
+from django_natskv.management.terminal.author import add_author
 from django_natskv.management.terminal.entries import Written
 from django_natskv.management.terminal.verb import Call, Verb
 from django_natskv.registry import Flag, rules as r

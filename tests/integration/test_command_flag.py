@@ -26,6 +26,13 @@ class Old(registry.FlagSet):
     class Meta:
         bucket = "{}"
 """
+ELSEWHERE = """
+from django_natskv import registry
+class Far(registry.FlagSet):
+    far = registry.Flag()
+    class Meta:
+        connection = "down"
+"""
 
 
 @pytest.fixture
@@ -225,6 +232,30 @@ def test_a_mistake_in_the_call_is_one_line_and_writes_nothing(flag, flags, argum
     assert (done.code, done.out) == (2, "")
     assert text in done.error
     assert not flags.exists
+
+
+def test_using_leaves_out_the_flags_of_other_connections(manage, nats_server):
+    (manage.directory / "shop").mkdir()
+    (manage.directory / "shop" / "__init__.py").touch()
+    (manage.directory / "shop" / "config.py").write_text(ELSEWHERE)
+    down = {"SERVERS": ["nats://127.0.0.1:1"]}
+    manage.configure({"default": {"SERVERS": [nats_server.url]}, "down": down}, **SETTINGS)
+    done = manage("natskv_flag", "list")
+    assert (done.code, 'NATSKV["down"]' in done.error) == (1, True)
+    done = manage("natskv_flag", "list", "--using", "default", "--format", "json")
+    assert (as_json(done), done.error) == ([], "No flag is declared on the connection 'default'.")
+    done = manage("natskv_flag", "list", "--using", "nowhere")
+    assert (done.code, "nowhere" in done.error) == (2, True)
+    done = manage("natskv_flag", "show", "far", "--using", "default")
+    assert (done.code, "'down', not on 'default'" in done.error) == (2, True)
+
+
+def test_without_flags_it_says_so(manage, nats_server):
+    manage.configure({"default": {"SERVERS": [nats_server.url]}}, INSTALLED_APPS=["django_natskv"])
+    done = manage("natskv_flag", "list")
+    assert (done.code, done.out, done.error) == (0, "", "No flag is declared.")
+    done = manage("natskv_flag", "expired")
+    assert (done.code, done.out, done.error) == (0, "", "No flag has expired.")
 
 
 def test_without_a_server_it_fails_in_one_line(flag, manage):

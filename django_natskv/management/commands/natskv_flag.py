@@ -13,3 +13,5 @@ from django_natskv.management.terminal.verb import Verb
 class Command(VerbCommand):
     help = "List, switch, target and explain feature flags."
     verbs: ClassVar[Sequence[Verb]] = VERBS
+    using_default: ClassVar[str | None] = None
+    using_help: ClassVar[str] = "only what is kept on this connection (default: every flag on its own)"

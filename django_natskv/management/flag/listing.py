@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 from django.core.management.base import CommandParser
 
 from django_natskv.exceptions import UsageError
-from django_natskv.management.flag.named import add_name, definition_of, flag_of, page_of
+from django_natskv.management.flag.named import add_name, definition_of, flag_of, flags_of, kept_on, page_of
 from django_natskv.management.terminal.output import Column, Listing, Record
 from django_natskv.management.terminal.verb import Call, Verb
-from django_natskv.registry import AnyFlag, all_flags
+from django_natskv.registry import AnyFlag
 from django_natskv.registry._flag_checks import expired_flags
 from django_natskv.registry._flag_pages import Page, stored
 from django_natskv.registry._place import Place, place_of
@@ -77,13 +77,18 @@ class List(Verb):
     help = "List all declared flags, and in words what each says to whom."
     examples: ClassVar[tuple[str, ...]] = ("", "--format json")
 
-    def run(self, call: Call) -> Listing:  # noqa: ARG002 - a flag says itself where it is kept
+    def run(self, call: Call) -> Listing:
         """List them."""
         names: dict[Place, list[str]] = {}
-        flags = all_flags()
+        flags = flags_of(call)
         for flag in flags:
             names.setdefault(_place(flag), []).append(flag.name)
-        pages = {place: run(stored(place, found)) for place, found in names.items()}
+        pages = {}
+        for place, found in names.items():
+            call.alias = place.alias
+            pages[place] = run(stored(place, found))
+        if not flags:
+            call.say(f"No flag is declared{kept_on(call)}.")
         return Listing((NAME, SAYS, REVISION, OWNER, EXPIRES), [_facts(flag, pages[_place(flag)]) for flag in flags])
 
 
@@ -126,7 +131,10 @@ class Expired(Verb):
         except ValueError:
             raise UsageError(f"--on: {given!r} is no day, such as 2027-03-01.") from None
         columns = (NAME, EXPIRES, OWNER, Column("description", "Description", _text))
-        return Listing(columns, [_facts(flag) for flag in expired_flags(day)])
+        flags = flags_of(call, expired_flags(day))
+        if not flags:
+            call.say(f"No flag has expired{kept_on(call)}.")
+        return Listing(columns, [_facts(flag) for flag in flags])
 
 
 def _place(flag: AnyFlag[Any]) -> Place:

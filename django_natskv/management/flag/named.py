@@ -46,10 +46,31 @@ def flag_of(call: Call) -> AnyFlag[Any]:
         hint = f" Did you mean {' or '.join(near)}?" if near else " natskv_flag list shows which there are."
         raise UsageError(f"No flag is declared under the name {name!r}.{hint}")
     flag = known[name]
-    alias = flag.flag_set._declaration.connection  # noqa: SLF001 - the registry's own, which has no public name
-    if call.alias not in ("default", alias):
-        raise UsageError(f"The flag {name!r} is kept on the connection {alias!r}, not on {call.alias!r}.")
+    alias = _alias(flag)
+    using = call.options["using"]
+    if using not in (None, alias):
+        raise UsageError(f"The flag {name!r} is kept on the connection {alias!r}, not on {using!r}.")
+    call.alias = alias
     return flag
+
+
+def flags_of(call: Call, flags: Iterable[AnyFlag[Any]] | None = None) -> list[AnyFlag[Any]]:
+    """Return those of ``flags``, by default of all, that are kept on the connection ``--using``, if it was given."""
+    using = call.options["using"]
+    if using is not None:
+        call.connection  # noqa: B018 - an alias that is none is a mistake also where no flag is kept
+    return [flag for flag in (all_flags() if flags is None else flags) if using in (None, _alias(flag))]
+
+
+def kept_on(call: Call) -> str:
+    """Return in words what ``--using`` says, for behind what was looked for."""
+    using = call.options["using"]
+    return "" if using is None else f" on the connection {using!r}"
+
+
+def _alias(flag: AnyFlag[Any]) -> str:
+    alias: str = flag.flag_set._declaration.connection  # noqa: SLF001 - the registry's own, without a public name
+    return alias
 
 
 def page_of(flag: AnyFlag[Any]) -> Page:

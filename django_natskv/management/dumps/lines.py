@@ -112,7 +112,7 @@ def read_header(raw: bytes) -> Header:
         raise DumpError("this is no dump of a bucket")
     if content.get("version") != VERSION:
         raise DumpError(f"this dump is of version {content.get('version')!r}, and {VERSION} is what can be read")
-    keys = content.get("keys")
+    keys = None if content.get("keys") is None else tuple(_of(content, "keys", list))
     try:
         BucketConfig.parse({**_of(content, "config", dict), "bucket": content.get("bucket")})
     except UsageError as error:
@@ -123,7 +123,7 @@ def read_header(raw: bytes) -> Header:
         time=_time(content, "time"),
         revision=_of(content, "revision", int),
         history=_of(content, "history", bool),
-        keys=None if keys is None else tuple(keys),
+        keys=keys,
     )
 
 
@@ -141,8 +141,8 @@ def read_line(raw: bytes) -> Line | Trailer:
         raise DumpError(f'operation is "put", "delete" or "purge", not {content.get("operation")!r}') from None
     headers = content.get("headers", _NO_HEADERS)
     ttl_ms = content.get("ttl_ms")
-    if not isinstance(headers, Mapping) or not (ttl_ms is None or type(ttl_ms) is int):
-        raise DumpError("headers are a mapping, and ttl_ms is a whole number")
+    if not isinstance(headers, Mapping) or not (ttl_ms is None or (type(ttl_ms) is int and ttl_ms >= 0)):
+        raise DumpError("headers are a mapping, and ttl_ms is a whole number, 0 or more")
     return Line(
         key=_of(content, "key", str),
         operation=operation,
@@ -160,7 +160,7 @@ _FIELDS = {"key", "operation", "revision", "created", "ttl_ms", "headers", "valu
 def _object(raw: bytes) -> dict[str, Any]:
     try:
         content = json.loads(raw)
-    except ValueError:  # of JSON, or of UTF-8
+    except (ValueError, RecursionError):  # no JSON, no UTF-8, or deeper than any line of ours
         raise DumpError("this is no line of JSON") from None
     if not isinstance(content, dict):
         raise DumpError("this is no JSON object")

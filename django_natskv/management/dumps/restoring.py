@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from django_natskv.exceptions import UsageError, WrongRevision
 from django_natskv.kv import Bucket, BucketConfig, Change, Entry, Operation
+from django_natskv.kv.entries import MAX_TTL_MS
 from django_natskv.kv.names import check_key
 from django_natskv.management.dumps.lines import Header, Line
 
@@ -211,7 +212,9 @@ class Restoring:
         lives = min((each for each in (given, config.ttl_ms) if each), default=None)
         if lives is None:
             return None
-        return lives - (self._clock.now() - line.created) // timedelta(milliseconds=1)
+        # It was made by another clock, which may go ahead; other programs may ask for more than the facade does.
+        age = max(0, (self._clock.now() - line.created) // timedelta(milliseconds=1))
+        return min(lives - age, MAX_TTL_MS)
 
     def _write(self, bucket: Bucket, changes: Sequence[Change]) -> None:
         results = bucket.write_many(changes)

@@ -209,7 +209,7 @@ def read_document(cls: Any, data: bytes) -> dict[str, Any]:
     """Return the document in ``data``, upgraded to the version of ``cls``; ``Unreadable``."""
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         message = f"it is not JSON: {error}"
         raise Unreadable(message) from error
     if not isinstance(document, dict):

@@ -256,7 +256,7 @@ def _may_own(where: Declaration, key: str) -> bool:
 def _is_document(entry: Any) -> bool:
     try:
         return isinstance(json.loads(entry.value), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
 
 

@@ -503,6 +503,12 @@ def test_check_looks_at_what_cannot_be_read_at_all(project: Project):
         ("undecodable", "store.Carrier.=FF", "its key holds no pri"),
         ("undecodable", "store.ShopConfig", "it is not JSON: Expe"),
     ]
+    for key in ("store.ShopConfig", "notes"):
+        raw.put(key, b"[" * 100_000)  # deeper than Python goes
+    assert "it is not JSON: maximum recursion depth" in project("check", "--using", "default").out
+    assert project("get", "store.ShopConfig").code == 0
+    done = project("export", "store.ShopConfig")
+    assert (done.code, "cannot be read" in done.error) == (1, True)
     assert project.json("list", "store.Carrier") == []
     assert project("prune", "--using", "default", "--no-input").error == "There is nothing to remove."
 

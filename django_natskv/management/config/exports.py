@@ -55,7 +55,7 @@ def make(classes: list[Any], chosen: Callable[[Any, Iterable[str]], list[str]]) 
 def _item(cls: Any, key: str, entry: Any) -> dict[str, Any]:
     try:
         document = json.loads(entry.value)
-    except ValueError:
+    except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
         name = name_of(cls, documents.pk_of(cls, key))
@@ -70,7 +70,7 @@ def read(path: str) -> Export:
     try:
         content = json.loads(data)
         json.dumps(content, ensure_ascii=False, allow_nan=False).encode()  # as it is going to be stored
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _no_export(path, f"it is not JSON ({' '.join(str(error).split())})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise _no_export(path, f'it has no "format": "{FORMAT}"')

@@ -417,6 +417,19 @@ def test_what_no_export_and_no_import_takes(project: Project):
         done = project("import", "config.json", "store.Carrier")
         assert (done.code, said in done.error) == (1, True), done
         file.write_text(text)
+    file.write_text(text.replace('"dhl"', '""'))
+    done = project("diff", "--against", "config.json")
+    assert (done.code, "in the export: code: This cannot be the primary key" in done.error) == (1, True), done
+    content = json.loads(text)
+    content["classes"]["store.ShopConfig"]["dhl"] = {"revision": 1, "values": {}}
+    file.write_text(json.dumps(content))
+    for verb in (("import",), ("diff", "--against")):
+        done = project(*verb, "config.json")
+        assert (done.code, "store.ShopConfig dhl" in done.error, "and no other" in done.error) == (1, True, True), done
+    file.write_text("[" * 100_000)
+    done = project("import", "config.json")
+    assert (done.code, "it is not JSON" in done.error) == (1, True), done
+    file.write_text(text)
     file.write_text(file.read_text().replace('"price": 1', '"price": "?"'))
     done = project("diff", "--against", "config.json", "store.Carrier")
     assert (done.code, "store.Carrier dhl in the export: price " in done.error) == (1, True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import CommandError, CommandParser
 
 from django_natskv.exceptions import UsageError
@@ -19,6 +20,7 @@ from django_natskv.management.config.named import (
     none_left,
     not_kept,
     number_of,
+    said,
     scope_in,
     target_of,
 )
@@ -121,7 +123,10 @@ def _rows_of_class(cls: Any, objects: Mapping[str, exports.Item], now: Mapping[s
     nothing = {} if documents.declaration(cls).many else {"": cls()}
     given = exports.given(cls, objects)
     for pk, item in objects.items():
-        key = documents.key_of(cls, pk or None)
+        try:
+            key = documents.key_of(cls, pk or None)
+        except (ValidationError, ValueError) as error:
+            raise CommandError(f"{name_of(cls, pk)} in the export: {said(error)}") from error
         old, problems = documents.made_of(cls, key, item["values"], documents.under(cls, key, given))
         if any(problem.kind == documents.UNDECODABLE for problem in problems):
             raise CommandError(f"{name_of(cls, pk)} in the export: {problems[0].field} {problems[0].detail}")

@@ -6,7 +6,8 @@ from typing import ClassVar
 
 from django.core.management.base import CommandParser
 
-from django_natskv.management.flag.named import add_author, add_name, author, flag_of, page_of
+from django_natskv.management.flag.named import add_name, flag_of, page_of
+from django_natskv.management.terminal.author import add_author, author_of
 from django_natskv.management.terminal.verb import Call, Verb
 from django_natskv.registry.flags.explaining import summary
 
@@ -30,6 +31,6 @@ class Reset(Verb):
         """Remove it."""
         flag = flag_of(call)
         stored = flag.name in page_of(flag).entries
-        flag.reset(**author(call))
+        flag.reset(**author_of(call))
         says = f"{flag.name}: {summary(flag.declaration, None)}"
         call.say(says if stored else f"{says}; nothing was stored")

@@ -56,6 +56,7 @@ class Replay:
         self._history = history
         self._latest: dict[str, Stored | None] = {}  # in order of delivery
         self._revisions: list[Stored] = []
+        self._overdue: float | None = None  # since when nothing moved, where that was found to be too long
 
     async def whole(self, opened: BucketInfo, pending: int) -> list[Stored]:
         """Return all that was in the bucket throughout, and what came meanwhile, in order.
@@ -113,9 +114,12 @@ class Replay:
     async def _still_awaited(self, awaited: set[str], moved: float) -> set[str]:
         """Return those that are there still: what is not will not come."""
         if time.monotonic() - moved > STUCK:
-            # From a replica that does not follow any more, yet sends heartbeats: perhaps another one has more.
-            message = f"{min(awaited)} is in the bucket and was not delivered."
-            raise Interrupted(message)
+            if self._overdue == moved:
+                # From a replica that does not follow any more, yet sends heartbeats: perhaps another one has more.
+                message = f"{min(awaited)} is in the bucket and was not delivered."
+                raise Interrupted(message)
+            # Once more: a process that stood still has yet to read what came, and has done so with the next answer.
+            self._overdue = moved
         return awaited & await self._survey.there()
 
     async def _behind(self) -> set[str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from django_natskv.kv._nats.flow import SILENCE
 from django_natskv.kv.context import KVContext
 from tests.fix_connections import Connect, Program
 from tests.fix_servers import NatsServer
@@ -41,6 +42,19 @@ print(json.dumps("writes"), flush=True)
 asyncio.run(awrite(bucket)) if AWAITED else write(bucket)
 print(json.dumps(errors), flush=True)
 """
+FOLLOWER = """
+import json, logging, sys
+
+said = []
+handler = logging.Handler(logging.WARNING)
+handler.emit = lambda record: said.append(record.getMessage())
+logging.getLogger("django_natskv").addHandler(handler)
+
+caches = [connections["default"].local_cache(NAME, keys=keys) for keys in (None, "k.*")]
+print(json.dumps([cache.wait_ready(10) for cache in caches]), flush=True)
+sys.stdin.readline()
+print(json.dumps(said), flush=True)
+"""
 
 
 @pytest.mark.parametrize("awaited", [False, True], ids=["blocking", "awaited"])
@@ -69,3 +83,17 @@ async def test_an_event_loop_that_was_blocked_gets_the_answer_that_came_meanwhil
     await asyncio.sleep(0)
     time.sleep(STANDS_STILL)  # noqa: ASYNC251 - a view that calculates
     assert await write > 0
+
+
+def test_a_process_that_was_stopped_listens_before_it_takes_the_server_for_silent(
+    kv: KVContext, nats_server: NatsServer, bucket_name: str, program: Callable[..., Program]
+) -> None:
+    kv.create_bucket({"bucket": bucket_name, "storage": "memory"})
+    follower = program(f"NAME = {bucket_name!r}\n{FOLLOWER}", {"default": {"SERVERS": nats_server.url}})
+    assert follower.read() == [True, True]
+    os.kill(follower.process.pid, signal.SIGSTOP)
+    threading.Event().wait(SILENCE + 0.1)
+    os.kill(follower.process.pid, signal.SIGCONT)
+    threading.Event().wait(0.1)
+    follower.tell()
+    assert follower.read() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -153,6 +154,16 @@ async def test_a_bucket_in_which_something_is_always_pending_has_an_end():
 async def test_what_was_pending_and_vanished_is_not_waited_for():
     session = Replayed([info(9, 0)], [set()])
     assert await session.replayed(FakeFlow([]), 7) == []
+
+
+async def test_what_a_process_that_stood_still_has_yet_to_read_is_not_given_up(monkeypatch):
+    clock = iter([0.0, 0.0, 10.0, 10.1])
+    monkeypatch.setattr("django_natskv.kv._replay.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    session = Replayed([info(9, 2)], [{"a", "b"}])
+    assert await session.replayed(FakeFlow([stored("a", 1)], [], [stored("b", 9)]), 1) == [("a", 1), ("b", 9)]
+    clock = iter([0.0, 0.0, 10.0, 10.1])
+    with pytest.raises(Interrupted, match="b is in the bucket and was not delivered"):
+        await session.replayed(FakeFlow([stored("a", 1)]), 1)
 
 
 async def test_of_a_key_that_moved_on_the_newest_is_kept_and_all_is_in_order():

@@ -20,6 +20,7 @@ from django_natskv.kv._nats.messages import Stored, from_deliveries, status_of
 BATCH = 1_000  # deliveries a pull asks for: bounded, so that a slow reader is never cut off (F23)
 HEARTBEAT = 0.5  # seconds; the server says so when it has nothing to say
 SILENCE = 2.5 * HEARTBEAT  # seconds without a word after which the consumer counts as dead
+_LISTEN = HEARTBEAT / 2  # seconds of it that are counted at once, however long a process stood still meanwhile
 FEW = 64  # deliveries that are taken at once; more of them are left to the one who waits, who lets others breathe
 _PART = 128  # deliveries that are parsed at once
 EXPIRES = 30  # seconds that a pull stays open
@@ -49,8 +50,7 @@ class Flow:
         self._failure: Exception | None = None
         self._expected = 1
         self._heard = 0.0
-        self._left = 0.0  # when next() last returned
-        self._away = 0.0  # seconds since something was heard in which nobody waited for more
+        self._quiet = 0.0  # seconds since then in which somebody listened
         self._arrival = 0.0  # of the oldest delivery that nobody has taken yet
         self.newest = 0  # the revision of the last delivery
         self.pending = 0  # what was to follow it
@@ -61,37 +61,55 @@ class Flow:
         While it waits ``take`` is called with a few deliveries as they come, which saves them two turns of the loop,
         and tells whether the wait goes on. Raises ``Interrupted``, and what ``take`` raised.
         """
-        loop = asyncio.get_running_loop()
-        if self._left:
-            # A loop that was kept busy, by a large replay for instance, has not listened, and what was said is unread.
-            self._away += loop.time() - self._left
         if self._pull is None:
             self._ask()
         assert self._pull is not None  # noqa: S101 - asked just now
         if not self._messages and not self._pull.over:
-            self._arrived.clear()
-            timer = loop.call_later(min(patience, SILENCE), self._arrived.set)
-            self._take = take
-            try:
-                await self._arrived.wait()
-            finally:
-                self._take = None
-                timer.cancel()
-            if self._failure is not None:
-                raise self._failure
+            await self._listen(patience, take)
         messages, self._messages = self._messages, []
         if self._pull.over:
             self._check(self._pull)
             self._ask()  # the server need not wait until these are taken
-        elif loop.time() - self._heard - self._away > SILENCE:
+        elif self._quiet >= SILENCE:
             message = "The server fell silent."
             raise Interrupted(message)
-        self._left = loop.time()
         news: list[Stored] = []
         for start in range(0, len(messages), _PART):
             news += self._in_order(messages[start : start + _PART])
             breathe()
         return news
+
+    async def _listen(self, patience: float, take: Take | None) -> None:
+        """Wait until something has arrived, for ``patience`` seconds, or until the server has been silent for too long.
+
+        A process that stood still, or was kept busy, has not listened: what was said meanwhile is unread. Each part of
+        the wait is a turn of the loop at least, in which it is read, and counts for no more than its length.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + patience
+        part = min(_LISTEN, patience)
+        timer: asyncio.TimerHandle
+
+        def passed() -> None:
+            nonlocal part, timer
+            now = loop.time()
+            self._quiet += min(part, now - self._heard)
+            if now >= until or self._quiet >= SILENCE:
+                self._arrived.set()
+                return
+            part = min(_LISTEN, until - now)
+            timer = loop.call_later(part, passed)
+
+        self._arrived.clear()
+        self._take = take
+        timer = loop.call_later(part, passed)
+        try:
+            await self._arrived.wait()
+        finally:
+            self._take = None
+            timer.cancel()
+        if self._failure is not None:
+            raise self._failure
 
     @property
     def heard(self) -> float:
@@ -103,7 +121,7 @@ class Flow:
 
     def hear(self, messages: Sequence[Any]) -> None:
         """Take deliveries, or with none of them only a sign of life."""
-        self._heard, self._away = asyncio.get_running_loop().time(), 0.0
+        self._heard, self._quiet = asyncio.get_running_loop().time(), 0.0
         if not messages:
             return
         if self._take is not None and len(messages) <= FEW and not self._arrived.is_set():
@@ -135,7 +153,7 @@ class Flow:
         self._inbox.close()
 
     def _ask(self) -> None:
-        self._heard, self._away = asyncio.get_running_loop().time(), 0.0
+        self._heard, self._quiet = asyncio.get_running_loop().time(), 0.0
         self._pull = _Pull(self._client, self._subject, self._inbox, self)
         self._client.submit(self._pull)
 

@@ -144,6 +144,16 @@ def test_a_miss_is_answered_without_the_network(connection, make, nats_server):
     assert nats_server.ask("varz")["in_msgs"] - before < 100
 
 
+def test_what_was_read_once_is_read_again_without_a_lock_or_another_thread(connection, make, monkeypatch):
+    bucket = make()
+    bucket.put("a", 1)
+    cache = live(connection.local_cache(bucket.name))
+    assert cache.value("a") == 1
+    monkeypatch.setattr(cache, "_settled", None)  # the way on which a read may wait
+    with cache._starting, feed(cache).mirror._writing, feed(cache).source.watching.driver._guard:
+        assert (cache.value("a"), cache.get("a").value) == (1, 1)
+
+
 def test_a_part_of_the_keys(connection, make):
     bucket = make()
     for key in ("a.x", "a.y.z", "b.x", "b.y", "c"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from django_natskv.kv import _breath
 from django_natskv.kv._breath import LONG, RECENT, SHORT, breathe, paced, requested
+from django_natskv.kv.runner import Runner
+from tests.fix_driver import echo
 
 
 @pytest.fixture
@@ -41,6 +44,13 @@ def test_it_pauses_after_a_short_one_while_requests_are_made(clock):
     clock.worked += SHORT * 1.01
     breathe()
     assert len(clock.naps) == 3
+
+
+def test_a_request_is_one_on_either_face(clock, runner: Runner):
+    for call in (runner.call, lambda operation: asyncio.run(runner.acall(operation))):
+        _breath._latest_request = 0.0
+        call(echo(runner, 1))
+        assert _breath._latest_request > 0
 
 
 def test_time_in_which_a_thread_waited_is_no_work(clock):

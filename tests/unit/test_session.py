@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,7 @@ from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.flow import Interrupted
 from django_natskv.kv._nats.messages import Stored
 from django_natskv.kv._replay import Replay
-from django_natskv.kv._session import Session
+from django_natskv.kv._session import FIRST_WAIT, LONGEST_WAIT, Session
 from django_natskv.kv._survey import Survey
 
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -275,6 +276,31 @@ async def test_a_server_that_does_not_say_what_time_it_is_is_believed_to_agree(m
     session = Answering(FakeSink(), lambda: info(1, 1))
     assert await session._survey.look() == info(1, 1)
     assert session._survey.skew == timedelta()
+
+
+async def test_attempts_that_fail_come_later_and_later_within_bounds_and_not_in_step(monkeypatch):
+    waits: list[list[float]] = []
+
+    async def sleep(seconds: float) -> None:
+        waits[-1].append(seconds)
+        if len(waits[-1]) == 12:
+            raise asyncio.CancelledError
+
+    async def follow() -> None:
+        raise Interrupted
+
+    monkeypatch.setattr("django_natskv.kv._session.asyncio", SimpleNamespace(sleep=sleep))
+    for _ in range(2):
+        session = FakeSession([info(1, 1)], [set()])
+        monkeypatch.setattr(session, "_report", str)  # which takes an error and tells nobody
+        monkeypatch.setattr(session, "_follow", follow)
+        waits.append([])
+        with pytest.raises(asyncio.CancelledError):
+            await session._run()
+    ceilings = [min(LONGEST_WAIT, FIRST_WAIT * 2**attempt) for attempt in range(12)]
+    for each in waits:
+        assert all(high / 2 <= wait <= high for wait, high in zip(each, ceilings, strict=True))
+    assert waits[0] != waits[1]
 
 
 def test_a_session_may_end_before_it_began():

@@ -52,6 +52,7 @@ class Flow:
         self._heard = 0.0
         self._quiet = 0.0  # seconds since then in which somebody listened
         self._arrival = 0.0  # of the oldest delivery that nobody has taken yet
+        self._handing = False  # next() has returned some, and the loop has not turned since
         self.newest = 0  # the revision of the last delivery
         self.pending = 0  # what was to follow it
 
@@ -61,11 +62,13 @@ class Flow:
         While it waits ``take`` is called with a few deliveries as they come, which saves them two turns of the loop,
         and tells whether the wait goes on. Raises ``Interrupted``, and what ``take`` raised.
         """
+        self._handing = False
         if self._pull is None:
             self._ask()
         assert self._pull is not None  # noqa: S101 - asked just now
         if not self._messages and not self._pull.over:
             await self._listen(patience, take)
+        self._handing = bool(self._messages)  # before they go: other threads look
         messages, self._messages = self._messages, []
         if self._pull.over:
             self._check(self._pull)
@@ -117,10 +120,11 @@ class Flow:
 
         What has arrived and is not taken counts against it: whoever holds it up knows no more than before.
         """
-        return self._arrival if self._messages else self._heard
+        return self._arrival if self._messages or self._handing else self._heard
 
     def hear(self, messages: Sequence[Any]) -> None:
         """Take deliveries, or with none of them only a sign of life."""
+        self._handing = False
         self._heard, self._quiet = asyncio.get_running_loop().time(), 0.0
         if not messages:
             return

@@ -27,7 +27,8 @@ def add(store: Store, key: Any, stored: str, delta: Any) -> Operation[Any]:
 def _add(store: Store, key: Any, stored: str, delta: Any) -> Operation[Any]:
     # Forgotten in any case: what is in doubt, or was changed by others, is to be read.
     count = store.counts.pop(stored, None)
-    if count is not None and (yield from _may_go_on(store, count)):
+    # Only a number: to what was written since, other things may be added.
+    if count is not None and type(delta) is int and (yield from _may_go_on(store, count)):
         try:
             return (yield from _write(store, key, stored, count, count.value + delta))
         except WrongRevision:

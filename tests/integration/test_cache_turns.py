@@ -160,6 +160,14 @@ def test_what_is_no_whole_number_is_read_each_time(plain, asked):
     assert asked.count("get") == 4
 
 
+def test_what_may_be_added_is_told_by_what_is_there_and_not_by_the_last_sum(plain):
+    plain.set("k", 0)
+    for _ in range(3):
+        plain.incr("k")
+    plain.set("k", "a")
+    assert plain.incr("k", "b") == "ab"
+
+
 # ---------------------------------------------------------------------- turns
 
 

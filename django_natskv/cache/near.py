@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from django.utils.safestring import SafeString
+
 from django_natskv.cache import keys
 from django_natskv.cache.chunks import CHUNKS
 from django_natskv.cache.lifetime import expiry
@@ -21,7 +23,8 @@ from django_natskv.kv import Entry
 ABSENT: Any = object()  # there is nothing
 UNKNOWN: Any = object()  # what is there has to be read from the server
 _REMEMBERED = 10_000  # values that were verified, or need not be read again
-_IMMUTABLE = (str, int, float, bool, bytes, type(None))
+# Of exactly these types: what is derived from them may have attributes that readers could change.
+_IMMUTABLE = frozenset({str, int, float, bool, bytes, type(None), SafeString})
 
 
 class _Seen:
@@ -115,7 +118,7 @@ class Near:
         lives = self._place.lives
         if lives is not None:
             expires = min(entry.created.timestamp() + lives, math.inf if expires is None else expires)
-        changes = not isinstance(value, _IMMUTABLE)
+        changes = type(value) not in _IMMUTABLE
         make = values.maker(stored, entry.value, entry.headers) if changes else None
         seen = _Seen(entry, expires, None if changes else value, make)
         if len(self._seen) >= _REMEMBERED:

@@ -89,6 +89,20 @@ def test_each_get_is_a_copy_of_the_readers_own(cache):
     assert asyncio.run(cache.aget("k")) == {"a": [1]}
 
 
+class Named(str):  # noqa: SLOT000 - attributes are the point
+    """A string to which readers may give attributes."""
+
+
+def test_each_get_is_a_copy_of_its_own_of_what_is_derived_from_a_string_too(cache):
+    cache.set("k", Named("x"))
+    eventually(lambda: cache.get("k") and "shop.1.k" in cache._store.near._seen)
+    first = cache.get("k")
+    first.label = "read"
+    assert cache.get("k") == "x"
+    assert type(cache.get("k")) is Named
+    assert vars(cache.get("k")) == {}
+
+
 def test_a_write_of_this_process_is_read_at_once(cache):
     for number in range(200):
         cache.set("k", number)

@@ -139,6 +139,15 @@ def test_several_writes_without_answers_in_time_may_have_been_applied(through_pr
     assert [result.may_have_been_applied for result in results] == [True, True]
 
 
+def test_of_very_many_writes_those_that_would_wait_again_are_not_sent(through_proxy):
+    bucket, _, proxy = through_proxy[:3]
+    proxy.blackhole()
+    results = bucket.write_many([kv.Change.put(f"k{number}", number) for number in range(600)])
+    assert {type(result) for result in results} == {OperationTimedOut}
+    doubtful = [result.may_have_been_applied for result in results]
+    assert doubtful == [True] * 256 + [False] * 344
+
+
 def test_a_read_without_an_answer_in_time_changed_nothing(through_proxy):
     bucket, direct, proxy, _ = through_proxy
     direct.put("a", 1)

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-from django_natskv.exceptions import OperationalError, ValueTooLarge, WrongRevision
+from django_natskv.exceptions import OperationalError, OperationTimedOut, ValueTooLarge, WrongRevision
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.errors import api_error, too_large_for_bucket, too_large_for_server
 from django_natskv.kv._nats.exchange import ConnectionLost, Exchange, Pause, Together, in_doubt
@@ -59,11 +59,18 @@ class Writer:
         """Store revisions side by side; return the number of each, or the error that ``write`` would have raised.
 
         Bounded in number and bytes at a time, so that the server is never given more than it takes from a connection.
-        Those that are sent at a time may be stored in any order.
+        Those that are sent at a time may be stored in any order. When none of them was answered in time the others are
+        not sent: each would wait as long again.
         """
         results: list[int | OperationalError] = []
+        silent = False
         for group in groups(writes):
-            results += yield from self._write_group(info, group)
+            if silent:
+                results += [_not_sent(write.what) for write in group]
+                continue
+            found = yield from self._write_group(info, group)
+            silent = all(isinstance(result, OperationTimedOut) for result in found)
+            results += found
         return results
 
     def _write_group(self, info: BucketInfo, group: Sequence[Write]) -> Operation[list[int | OperationalError]]:
@@ -185,6 +192,10 @@ class Writer:
             if stored is not None and stored.headers.get(MESSAGE_ID) == headers[MESSAGE_ID]:
                 return stored.revision
             raise
+
+
+def _not_sent(what: str) -> OperationTimedOut:
+    return OperationTimedOut(f"No answer came in time to what was to be written before {what}, which was not sent.")
 
 
 def groups(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:

@@ -20,8 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django_natskv.cache import keys
-from django_natskv.cache.backoff import ContendedError
-from django_natskv.cache.place import AWAY, Place
+from django_natskv.cache.place import AWAY, Place, is_away
 from django_natskv.cache.steps import Operation
 from django_natskv.exceptions import OperationalError, ValueTooLarge
 from django_natskv.kv import Change, Entry
@@ -172,7 +171,7 @@ class Chunks:
 
         Then its chunks have to stay: a head without chunks would be a value that is lost, and nobody was told.
         """
-        if isinstance(error, ContendedError) or (isinstance(error, OperationalError) and not isinstance(error, AWAY)):
+        if isinstance(error, OperationalError) and not is_away(error):
             yield from self.erase(head)
         else:
             self._sweep_soon()

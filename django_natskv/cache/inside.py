@@ -16,7 +16,7 @@ from django_natskv.cache import clearing, counters, extras, keys as names, makin
 from django_natskv.cache.chunks import CHUNKS
 from django_natskv.cache.lifetime import seconds_of
 from django_natskv.cache.near import ABSENT, UNKNOWN
-from django_natskv.cache.place import Place, place_of
+from django_natskv.cache.place import Place, is_away, place_of
 from django_natskv.cache.steps import Operation, arun, run
 from django_natskv.cache.store import MISSING, Store, store_of
 
@@ -103,7 +103,15 @@ class Inside(BaseCache):
         for start in range(0, len(names), at_once or 1):
             values = {stored: (wanted[stored], data[wanted[stored]]) for stored in names[start : start + at_once]}
             yield from self._make_room(*values)
-            failed.extend(wanted[stored] for stored in (yield from writes.put_many(self._store, values, seconds)))
+            errors = yield from writes.put_many(self._store, values, seconds)
+            failed.extend(wanted[stored] for stored in errors)
+            away = [error for error in errors.values() if is_away(error)]
+            if errors and self._place.options.on_error == "miss":
+                # An outage is one too where it is told by the keys that failed.
+                self._store.outages.met((away or list(errors.values()))[0])
+            if away:
+                failed.extend(wanted[stored] for stored in names[start + at_once :])
+                break
         return failed
 
     def _delete_many(self, wanted: Mapping[str, Any]) -> Operation[None]:

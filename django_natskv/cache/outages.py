@@ -14,8 +14,7 @@ import weakref
 from typing import Any
 
 from django_natskv.cache import keys
-from django_natskv.cache.backoff import ContendedError
-from django_natskv.cache.place import AWAY, Place
+from django_natskv.cache.place import AWAY, Place, is_away
 from django_natskv.cache.quiet import Quiet
 from django_natskv.cache.steps import Operation, run
 from django_natskv.exceptions import OperationalError
@@ -57,15 +56,16 @@ class Outages:
         try:
             return (yield from operation)
         except OperationalError as error:
-            self._failed(error)
+            self.met(error)
             return _give(missed)
 
     def _is_out(self) -> bool:
         connection = self._place.connection  # another one, if the settings have changed
         return connection is self._out or connection in _down
 
-    def _failed(self, error: OperationalError) -> None:
-        if isinstance(error, AWAY) and not isinstance(error, ContendedError):
+    def met(self, error: OperationalError) -> None:
+        """Take that an operation failed with ``error``: if the server is away, nothing is tried from now on."""
+        if is_away(error):
             self._begin(self._place.connection)
         if self._told.may_speak():
             text = "The cache in bucket %s does without the server for now, reads miss and writes are dropped: %s"

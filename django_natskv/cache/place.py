@@ -17,6 +17,7 @@ from typing import Any
 from django.core.signals import setting_changed
 
 from django_natskv import conf
+from django_natskv.cache.backoff import ContendedError
 from django_natskv.cache.options import Options, parse
 from django_natskv.cache.steps import Call, Operation
 from django_natskv.cache.values import Values
@@ -186,6 +187,11 @@ def _connection_of(url: str) -> Connection:
         settings = conf.settings_from({"SERVERS": url}, "the LOCATION of a cache")
         connection = _connections.setdefault(url, Connection(settings.servers[0], settings))
     return connection
+
+
+def is_away(error: BaseException) -> bool:
+    """Tell whether ``error`` says that the server is away, and not that a key is much in demand."""
+    return isinstance(error, AWAY) and not isinstance(error, ContendedError)
 
 
 def close_all() -> None:

@@ -13,6 +13,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django_natskv.cache import backoff
 from django_natskv.cache.chunks import CHUNKS, Head
 from django_natskv.cache.lifetime import EXPIRES, KEPT, TTL, Lifetime
+from django_natskv.cache.place import is_away
 from django_natskv.cache.steps import Operation
 from django_natskv.cache.store import MISSING, Found, Store
 from django_natskv.exceptions import OperationalError, ValueTooLarge, WrongRevision
@@ -159,7 +160,8 @@ def _put_many(
             changes.append(Change(stored, Did.PUT, data, None, lifetime.ttl_ms(0.0), headers))
         else:
             changes.append((yield from _over(store, stored, data, headers, lifetime, known.get(stored))))
-    results = yield from store.place.ask_many(changes)
+    away = _away(failed)
+    results = (yield from store.place.ask_many(changes)) if away is None else [away] * len(changes)
     for change, result in zip(changes, results, strict=True):
         if isinstance(result, WrongRevision | ValueTooLarge):
             headers = store.headers(values[change.key][0], change.key, lifetime, dumped[change.key][1])
@@ -202,7 +204,16 @@ def _write_apart(
     lifetime: Lifetime,
     failed: dict[str, OperationalError],
 ) -> Operation[None]:
+    away = _away(failed)
+    if away is not None:
+        failed[stored] = away
+        return
     try:
         yield from store.write(stored, data, headers, lifetime)
     except OperationalError as error:
         failed[stored] = error
+
+
+def _away(failed: Mapping[str, OperationalError]) -> OperationalError | None:
+    """Return the error that says that the server is away: to try the next value would take as long again."""
+    return next(filter(is_away, failed.values()), None)

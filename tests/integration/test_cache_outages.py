@@ -152,6 +152,45 @@ def test_with_miss_one_caller_alone_waits_for_a_server_that_does_not_answer(sile
     eventually(lambda: other.get("k") == 1, 15)
 
 
+@pytest.mark.parametrize("value", [1, b"x" * 600_000])
+def test_with_miss_an_outage_that_keys_tell_of_is_one(server, settings, opened, value):
+    settings.NATSKV = {"default": {"SERVERS": [server.url], "REQUEST_TIMEOUT": 0.2}}
+    cache = NatsKVCache("cache", MISS)
+    cache.set("k", value)
+    server.freeze()
+    assert cache.set_many({"k": value, "l": value, "m": 1}) == ["k", "l", "m"]
+    opened.clear()
+    assert cache.set_many({"k": value, "l": value, "m": 1}) == ["k", "l", "m"]
+    assert cache.get("k") is None
+    assert opened == []
+    server.thaw()
+    eventually(lambda: not cache.set_many({"k": 2}) and cache.get("k") == 2, 15)
+
+
+@pytest.mark.parametrize("options", [{}, {"MAX_ENTRIES": 2}])
+def test_a_server_that_does_not_answer_is_waited_for_once_however_many_are_written(
+    server, settings, monkeypatch, options
+):
+    settings.NATSKV = {"default": {"SERVERS": [server.url], "REQUEST_TIMEOUT": 0.2}}
+    cache = NatsKVCache("cache", {"OPTIONS": options})
+    large = {f"k{number}": b"x" * 600_000 for number in range(6)}
+    cache.set_many({"k0": 1, "k1": large["k1"]})
+    asked: list[int] = []
+    ask = Bucket.write_many
+
+    def noting(*args: Any, **options: Any) -> Any:
+        asked.append(1)
+        return ask(*args, **options)
+
+    monkeypatch.setattr(Bucket, "write_many", noting)
+    server.freeze()
+    try:
+        assert cache.set_many({**large, "n": 1}) == [*large, "n"]
+    finally:
+        server.thaw()
+    assert asked == [1]
+
+
 def test_with_miss_those_who_come_together_wait_together_once(server, settings, opened):
     settings.NATSKV = {"default": {"SERVERS": [server.url], "REQUEST_TIMEOUT": 0.5}}
     cache = NatsKVCache("cache", MISS)

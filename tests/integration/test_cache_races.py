@@ -83,6 +83,17 @@ def test_a_large_value_removes_the_chunks_that_another_process_wrote(plain, stor
     assert len(chunks(stored())) == 3
 
 
+def test_chunks_that_others_left_go_when_who_wrote_them_reads_what_came_after(plain, stored, bucket_name):
+    other = NatsKVCache(bucket_name, {"OPTIONS": {"ON_ERROR": "miss"}})  # shares nothing, as if in another process
+    plain.set("k", b"x" * SIZE)
+    other.set("k", 1)
+    other.set("k", b"y" * SIZE)
+    assert plain.get("k") == b"y" * SIZE
+    assert len(chunks(stored())) == 3
+    plain.set("k", 1)
+    assert chunks(stored()) == []
+
+
 @pytest.mark.slow  # three interpreters start
 def test_processes_that_write_large_values_each_read_one_whole(natskv, bucket_name, program, stored, plain):
     code = (

@@ -41,7 +41,8 @@ class Turns:
         try:
             if turn is not None:
                 yield _Wait(turn)
-                mine = self._has(name, turn)
+                self._has(name, turn)
+                mine = True  # even if it never came: who had it may be gone for good, and nobody else would pass it on
             return (yield from operation)
         finally:
             if mine or (turn is not None and self._has(name, turn)):

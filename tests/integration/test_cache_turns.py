@@ -184,8 +184,9 @@ def test_a_turn_that_never_comes_is_not_waited_for(plain, monkeypatch):
     line = plain._store.turns
     assert line._enter(plain._name("k", None)) is None  # somebody who never leaves
     assert plain.incr("k") == 2
+    assert line._lines == {}  # and no second time
+    assert line._enter(plain._name("k", None)) is None
     assert asyncio.run(plain.aincr("k")) == 3
-    line._leave(plain._name("k", None))
     assert line._lines == {}
 
 

@@ -60,12 +60,17 @@ class Flights:
         """
         follows = False
         while True:
-            flight, leads = self._join(name)
+            own = Flight()
+            own.follows = follows
+            try:
+                flight = self._join(name, own)
+                if flight is own:
+                    return (yield from self._lead(own, make))
+            finally:
+                # Around the joining too: a signal's handler may raise at any point, and others would wait for ever.
+                self._land(name, own)
             if flight is None:
                 return (yield from make(Flight()))
-            if leads:
-                flight.follows = follows
-                return (yield from self._lead(name, flight, make))
             try:
                 waited = yield Until(flight.done, flight.loop, LONGEST_BLOCK)
             finally:
@@ -76,7 +81,7 @@ class Flights:
                 return found(flight.result)
             follows = True
 
-    def _lead(self, name: str, flight: Flight, make: Callable[[Flight], Operation[Any]]) -> Operation[Any]:
+    def _lead(self, flight: Flight, make: Callable[[Flight], Operation[Any]]) -> Operation[Any]:
         # What the callable starts, tasks and threads of Django included, inherits this.
         before = _chain.get()
         _chain.set((*before, flight))
@@ -84,25 +89,28 @@ class Flights:
             return (yield from make(flight))
         finally:
             _chain.set(before)
-            with self._lock:
-                self._flights.pop(name, None)
-            flight.done.set_result(None)
 
-    def _join(self, name: str) -> tuple[Flight | None, bool]:
-        """Return the flight of ``name`` and whether the caller leads it; None where waiting for it could never end."""
+    def _land(self, name: str, own: Flight) -> None:
+        """Take that the caller's ``own`` flight, if it was made at all, is over."""
+        with self._lock:
+            if self._flights.get(name) is own:
+                del self._flights[name]
+        own.done.set_result(None)
+
+    def _join(self, name: str, own: Flight) -> Flight | None:
+        """Return the flight of ``name``, ``own`` if there was none; None where waiting for it could never end."""
         mine = _chain.get()
         with _graph:
             with self._lock:
-                flight = self._flights.get(name)
-                if flight is None:
-                    flight = self._flights[name] = Flight()
-                    return flight, True
+                flight = self._flights.setdefault(name, own)
+            if flight is own:
+                return own
             if _reaches(flight, mine):
-                return None, False
+                return None
             self._waiting += 1
             for each in mine:
                 each.waits.add(flight)
-            return flight, False
+            return flight
 
     def _leave(self, flight: Flight) -> None:
         with _graph:

@@ -175,6 +175,9 @@ def run(operation: Operation[T]) -> T:
                 step = operation.send(result)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+    except BaseException:
+        operation.close()  # a signal's handler raised between two steps: others may wait for what is held in it
+        raise
 
 
 async def arun(operation: Operation[T]) -> T:
@@ -190,3 +193,6 @@ async def arun(operation: Operation[T]) -> T:
                 step = operation.send(result)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+    except BaseException:
+        operation.close()  # see run()
+        raise

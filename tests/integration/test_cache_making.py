@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from django_natskv.cache import NatsKVCache
-from django_natskv.cache.once import Flights
+from django_natskv.cache.once import Flight, Flights
+from django_natskv.cache.steps import Pause, arun, run
 from tests.fix_cache import PROGRAM
 from tests.fix_waiting import aeventually, eventually
 
@@ -100,14 +102,14 @@ def test_who_would_take_over_too_late_finds_what_was_made_meanwhile(plain, monke
     again: list[int] = []
     whole = Flights._join
 
-    def join(self: Flights, name: str) -> Any:
+    def join(self: Flights, name: str, own: Flight) -> Any:
         me = threading.get_ident()
         if me in joined:
             again.append(me)
             if me != again[0]:
                 assert made.wait(10)
         joined.add(me)
-        return whole(self, name)
+        return whole(self, name, own)
 
     joined: set[int] = set()
     monkeypatch.setattr(Flights, "_join", join)
@@ -119,6 +121,51 @@ def test_who_would_take_over_too_late_finds_what_was_made_meanwhile(plain, monke
         made.set()
         assert sorted(str(result.exception(10)) for result in results) == ["", "None", "None"]
     assert make.calls == 2
+
+
+def test_a_caller_that_is_interrupted_at_any_point_keeps_nobody_waiting(plain, monkeypatch):
+    flights = plain._store.flights
+    join = flights._join
+
+    def interrupted(*args: Any) -> Any:
+        join(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(flights, "_join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        plain.get_or_set("k", lambda: 1)
+    monkeypatch.undo()
+    assert flights._flights == {}
+    assert plain.get_or_set("k", lambda: 2) == 2
+
+
+@pytest.mark.parametrize("carry_out", [run, lambda operation: asyncio.run(arun(operation))])
+def test_an_operation_that_is_interrupted_between_two_steps_is_over_at_once(carry_out):
+    over: list[bool] = []
+
+    def waiting() -> Generator[Pause, Any, None]:
+        try:
+            yield Pause(0)
+        finally:
+            over.append(True)
+
+    class Interrupted:
+        """An operation, as what carries it out sees it when a signal's handler raises there."""
+
+        def __init__(self) -> None:
+            self.operation: Any = waiting()
+            self.close = self.operation.close
+
+        def __next__(self) -> Any:
+            return next(self.operation)
+
+        def send(self, result: Any) -> Any:
+            raise ZeroDivisionError
+
+    operation = Interrupted()  # still known: it is not over by being collected
+    with pytest.raises(ZeroDivisionError):
+        carry_out(operation)
+    assert over
 
 
 def test_a_waiter_that_is_cancelled_leaves_the_others_waiting(plain):

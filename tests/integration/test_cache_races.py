@@ -83,6 +83,12 @@ def test_a_large_value_removes_the_chunks_that_another_process_wrote(plain, stor
     assert len(chunks(stored())) == 3
 
 
+def test_several_values_remove_the_chunks_of_what_was_there(plain, stored):
+    plain.set("k", b"x" * SIZE)
+    assert plain.set_many({"k": 1, "l": 2}) == []
+    assert chunks(stored()) == []
+
+
 def test_chunks_that_others_left_go_when_who_wrote_them_reads_what_came_after(plain, stored, bucket_name):
     other = NatsKVCache(bucket_name, {"OPTIONS": {"ON_ERROR": "miss"}})  # shares nothing, as if in another process
     plain.set("k", b"x" * SIZE)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from django_natskv.cache import NatsKVCache
-from django_natskv.cache.near import UNKNOWN
+from django_natskv.cache.near import ABSENT, UNKNOWN
 from django_natskv.connections import connections
 from django_natskv.kv._nats.client import Client
 from django_natskv.kv._nats.exchange import Exchange
@@ -147,6 +147,17 @@ def test_what_expires_is_gone_in_time(cache, other):
     eventually(lambda: not other.has_key("k"))
     assert cache.get("k") is None
     assert cache.get_many(["k"]) == {}
+
+
+@pytest.mark.parametrize("mode", ["mirror", "invalidate"])
+def test_what_the_bucket_keeps_for_a_while_is_not_held_for_longer(natskv, bucket_name, mode):
+    cache = live(NatsKVCache(bucket_name, {"OPTIONS": {"LOCAL_CACHE": mode, "BUCKET": {"ttl_ms": 60_000}}}))
+    cache.set("k", 1, None)
+    eventually(lambda: cache.get("k") == 1 and cache._held(cache._name("k", None)) == 1)
+    cache._place.clock._ahead += 61
+    assert cache._held(cache._name("k", None)) is ABSENT
+    cache._place.clock._ahead -= 61
+    assert cache._held(cache._name("k", None)) == 1
 
 
 def test_large_values_are_read_too(cache, other):

@@ -89,6 +89,34 @@ def test_several_values_remove_the_chunks_of_what_was_there(plain, stored):
     assert chunks(stored()) == []
 
 
+def overtaken(monkeypatch: pytest.MonkeyPatch, name: str, do: Any) -> None:
+    """Do something just before the next call of the operation ``name`` of a bucket."""
+    operation = getattr(Bucket, name)
+
+    def later(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(Bucket, name, operation)
+        do()
+        return operation(*args, **options)
+
+    monkeypatch.setattr(Bucket, name, later)
+
+
+def test_what_is_written_while_several_are_deleted_leaves_no_chunks(plain, stored, monkeypatch):
+    plain.set("k", 1)
+    overtaken(monkeypatch, "write_many", lambda: plain.set("k", b"x" * SIZE))
+    plain.delete_many(["k"])
+    assert plain.get("k") is None
+    assert chunks(stored()) == []
+
+
+def test_what_is_written_while_a_version_goes_up_goes_up_too(plain, monkeypatch):
+    plain.set("k", 1)
+    overtaken(monkeypatch, "delete", lambda: plain.set("k", 2))
+    assert plain.incr_version("k") == 2
+    assert plain.get("k") is None
+    assert plain.get("k", version=2) == 2
+
+
 def test_chunks_that_others_left_go_when_who_wrote_them_reads_what_came_after(plain, stored, bucket_name):
     other = NatsKVCache(bucket_name, {"OPTIONS": {"ON_ERROR": "miss"}})  # shares nothing, as if in another process
     plain.set("k", b"x" * SIZE)

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from asgiref.sync import sync_to_async
+from django.core.exceptions import ValidationError
 from django.db import models, transaction
 
 from django_natskv.exceptions import UsageError
@@ -23,7 +24,7 @@ from django_natskv.registry._objects import ConfigObjects, ModelObjects, Objects
 from django_natskv.registry._scopes import Scope, Scopes
 from django_natskv.registry._shown import Collection, Current
 from django_natskv.registry._steps import arun, run
-from django_natskv.registry._storing import ABSENT, Kept, own_fields
+from django_natskv.registry._storing import ABSENT, Kept, own_fields, unstorable
 
 
 class NoDatabase(models.Manager[Any]):
@@ -100,6 +101,17 @@ class Stored(models.Model, metaclass=Declared):  # noqa: DJ008 - Config has one,
     def undecodable(self) -> tuple[str, ...]:
         """The names of fields whose stored values cannot be read; "$" when none of it can."""
         return tuple(self._kept.undecodable)
+
+    def clean_fields(self, exclude: Iterable[str] | None = None) -> None:
+        """Validate the fields as Django does, and that each can be stored; ``ValidationError``."""
+        left_out = {*(exclude or ())}
+        errors: dict[str, Any] = dict(unstorable(self, left_out))
+        try:
+            super().clean_fields(exclude=left_out | errors.keys())
+        except ValidationError as error:
+            errors = error.update_error_dict(errors)
+        if errors:
+            raise ValidationError(errors)
 
     def validate_unique(self, exclude: Any = None) -> None:
         """Do nothing: the primary key is what is unique, and a save makes sure of that."""

@@ -32,7 +32,11 @@ def to_headers(actor: Any, comment: str) -> dict[str, str]:
     """Return the headers of a write by ``actor`` (a user, or anything with a name for ``str``)."""
     texts = {ACTOR: "" if actor is None else str(actor), COMMENT: str(comment)}
     # A space at either end is lost on the way.
-    return {name: quote(text, safe=_READABLE if text == text.strip() else "") for name, text in texts.items() if text}
+    return {
+        name: quote(text, safe=_READABLE if text == text.strip() else "", errors="replace")
+        for name, text in texts.items()
+        if text
+    }
 
 
 def from_headers(headers: Mapping[str, str]) -> tuple[str, str]:

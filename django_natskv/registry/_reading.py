@@ -23,7 +23,11 @@ def key_of(cls: Any, pk: Any) -> str:
     declaration = cls._declaration
     if not declaration.many:
         return _scoped_key(cls, pk)
-    token = to_token("" if pk is None else token_text(cls, pk))
+    try:
+        token = to_token("" if pk is None else token_text(cls, pk))
+    except UnicodeEncodeError as error:
+        message = "This cannot be the primary key of an entry: half of a character cannot be stored."
+        raise ValidationError({cls._meta.pk.name: message}) from error
     key = str(declaration.key_of(token))
     if not token or len(key) > MAX_KEY_LENGTH:
         message = "it is empty" if not token else f"the key that it makes has {len(key)} characters of {MAX_KEY_LENGTH}"

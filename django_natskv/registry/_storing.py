@@ -20,6 +20,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 from django_natskv.exceptions import CodecError
+from django_natskv.registry import _encoding
 from django_natskv.registry._frozen import freeze
 from django_natskv.registry._names import from_token
 
@@ -76,7 +77,8 @@ def to_json(field: Any, instance: Any) -> Any:
 
 
 def from_json(field: Any, value: Any) -> Any:
-    """Return the value of ``field`` that is stored as ``value``; ``ValidationError`` when it is none."""
+    """Return the value of ``field`` that is stored as ``value``; ``ValueError`` or ``ValidationError`` otherwise."""
+    _encoding.check(value)
     if isinstance(field, models.JSONField):
         return value if field.decoder is None else json.loads(json.dumps(value), cls=field.decoder)
     if value is None:
@@ -91,6 +93,27 @@ def from_json(field: Any, value: Any) -> Any:
         # Python cuts off what is behind the point, and the next save would store that.
         raise ValidationError(field.error_messages["invalid"], code="invalid", params={"value": value})
     return bytes(found) if isinstance(found, memoryview) else found
+
+
+def unstorable(instance: Any, exclude: Collection[str]) -> dict[str, ValidationError]:
+    """Return, by field, what ``instance`` has that cannot be stored, of what a field takes nevertheless."""
+    found = {}
+    for field in instance._meta.concrete_fields:
+        if field.name not in exclude:
+            try:
+                _encoding.check(_as_given(field, instance))
+            except (ValueError, RecursionError) as error:
+                found[field.name] = ValidationError(f"This cannot be stored: {error}.", code="unstorable")
+            except TypeError:
+                continue  # what is no JSON at all, which the field tells
+    return found
+
+
+def _as_given(field: Any, instance: Any) -> Any:
+    if isinstance(field, models.JSONField):
+        return to_json(field, instance)
+    value = field.value_from_object(instance)  # not validated yet, so perhaps nothing that to_json takes
+    return value if isinstance(value, str | int) else None
 
 
 def same(one: Any, other: Any) -> bool:
@@ -185,11 +208,6 @@ def take(target: Any, source: Any, names: Iterable[str]) -> None:
         target._kept = replace(target._kept, own=target._kept.own - wanted | own)
 
 
-def to_bytes(document: Mapping[str, Any]) -> bytes:
-    """Return the bytes that are stored for a document."""
-    return json.dumps(dict(document), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
 def _is_chosen(field: Any) -> Any:
     # Today's default may be a chance one, or the time: what was saved would read as something else tomorrow. What a
     # class makes (list, dict, timedelta) is the same each time.
@@ -208,8 +226,8 @@ class Unreadable(Exception):  # noqa: N818 - a reason, never raised out of the p
 def read_document(cls: Any, data: bytes) -> dict[str, Any]:
     """Return the document in ``data``, upgraded to the version of ``cls``; ``Unreadable``."""
     try:
-        document = json.loads(data)
-    except (ValueError, RecursionError) as error:
+        document = _encoding.parse(data)
+    except ValueError as error:
         message = f"it is not JSON: {error}"
         raise Unreadable(message) from error
     if not isinstance(document, dict):

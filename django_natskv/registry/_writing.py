@@ -15,6 +15,7 @@ from django_natskv.exceptions import CodecError, UsageError, WrongRevision
 from django_natskv.kv import Change, spread
 from django_natskv.registry import _gathering, _reading, _views
 from django_natskv.registry._conflict import Conflict
+from django_natskv.registry._encoding import to_bytes
 from django_natskv.registry._gathering import Gathered, Gathering
 from django_natskv.registry._names import to_headers
 from django_natskv.registry._place import place_of
@@ -30,7 +31,6 @@ from django_natskv.registry._storing import (
     set_in,
     stored_fields,
     take,
-    to_bytes,
     to_document,
     to_json,
 )

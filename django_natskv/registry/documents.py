@@ -18,6 +18,7 @@ from django_natskv.exceptions import UsageError
 from django_natskv.kv import Change, Operation as Done
 from django_natskv.registry import _reading, _writing
 from django_natskv.registry._declaring import Declaration, declared
+from django_natskv.registry._encoding import parse, to_bytes
 from django_natskv.registry._layers import chain, may_be_scope, owns, scope_at
 from django_natskv.registry._names import from_token, to_headers
 from django_natskv.registry._place import Place, place_of
@@ -33,12 +34,11 @@ from django_natskv.registry._storing import (
     read_document,
     same,
     stored_fields,
-    to_bytes,
     to_document,
     values,
 )
 
-__all__ = ["WHOLE"]
+__all__ = ["WHOLE", "parse"]
 UNDECODABLE, UNKNOWN, INVALID, ORPHAN = "undecodable", "unknown", "invalid", "orphan"
 
 
@@ -255,8 +255,8 @@ def _may_own(where: Declaration, key: str) -> bool:
 
 def _is_document(entry: Any) -> bool:
     try:
-        return isinstance(json.loads(entry.value), dict)
-    except (ValueError, RecursionError):
+        return isinstance(parse(entry.value), dict)
+    except ValueError:
         return False
 
 

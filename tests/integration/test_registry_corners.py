@@ -15,8 +15,9 @@ from django.db import models
 from django_natskv import connections, registry
 from django_natskv.exceptions import OperationTimedOut
 from django_natskv.kv import Bucket
+from django_natskv.registry._encoding import to_bytes
 from django_natskv.registry._place import place_of
-from django_natskv.registry._storing import load, to_bytes, to_document
+from django_natskv.registry._storing import load, to_document
 from tests.fix_waiting import eventually
 from tests.registry_classes import BUCKET, Carrier, ShopConfig, Zone
 

@@ -16,6 +16,7 @@ from django.utils import timezone
 from hypothesis import given, settings, strategies as st
 
 from django_natskv import registry
+from django_natskv.registry._encoding import to_bytes
 from django_natskv.registry._names import from_headers, from_token, to_headers, to_token
 from django_natskv.registry._storing import (
     VERSION,
@@ -24,7 +25,6 @@ from django_natskv.registry._storing import (
     copy_of,
     frozen,
     load,
-    to_bytes,
     to_document,
     token_text,
     values,

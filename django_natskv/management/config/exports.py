@@ -54,8 +54,8 @@ def make(classes: list[Any], chosen: Callable[[Any, Iterable[str]], list[str]]) 
 
 def _item(cls: Any, key: str, entry: Any) -> dict[str, Any]:
     try:
-        document = json.loads(entry.value)
-    except (ValueError, RecursionError):
+        document = documents.parse(entry.value)
+    except ValueError:
         document = None
     if not isinstance(document, dict):
         name = name_of(cls, documents.pk_of(cls, key))

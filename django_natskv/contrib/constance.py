@@ -86,6 +86,6 @@ class NatsKVBackend(Backend):  # type: ignore[misc]  # constance has no types
 def _value(place: Place, key: str, entry: Any) -> Any:
     try:
         return loads(entry.value.decode())
-    except ValueError as error:
+    except Exception as error:  # noqa: BLE001 - whatever a codec makes of what it does not know
         logger.error("The setting %s in bucket %s cannot be read (%r): its default stands in", key, place.bucket, error)  # noqa: TRY400
         return None

@@ -15,7 +15,7 @@ from django.conf import settings
 OURS, MIRROR, INVALIDATE = "natskv", "natskv-mirror", "natskv-invalidate"
 BUCKETS = {OURS: "cache", MIRROR: "cache-mirror", INVALIDATE: "cache-invalidate"}  # by alias
 DJANGO_REDIS, MEMCACHED, LOCMEM = "django-redis", "memcached", "locmem"
-WAFFLE, DJANGO_FLAGS = "waffle", "flags"  # by the names of their applications
+WAFFLE, DJANGO_FLAGS, CONSTANCE = "waffle", "flags", "constance"  # by the names of their applications
 _MANY = {"MAX_ENTRIES": 1_000_000}  # Django's own caches in a process keep 300 otherwise
 
 
@@ -34,14 +34,16 @@ def configure(nats: str, redis: Mapping[str, str], memcached: str = "") -> None:
         CACHES={"default": default, **caches},
         NATSKV={"default": {"SERVERS": [nats], "NAME": "benchmark", "REQUEST_TIMEOUT": 10.0}},
         SECRET_KEY="of the benchmarks",
+        CONSTANCE_CONFIG={"BANNER": ("Sale", "the banner")},
+        CONSTANCE_REDIS_CONNECTION=redis.get("memory", {}),
         USE_TZ=True,
     )
     django.setup()
 
 
 def others() -> list[str]:
-    """Return the applications of the suite ``flags``, as far as they are installed."""
-    return [application for application in (WAFFLE, DJANGO_FLAGS) if find_spec(application)]
+    """Return the applications of the suites ``flags`` and ``registry``, as far as they are installed."""
+    return [application for application in (WAFFLE, DJANGO_FLAGS, CONSTANCE) if find_spec(application)]
 
 
 def ours() -> dict[str, dict[str, Any]]:

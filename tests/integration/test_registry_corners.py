@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import json
 import logging
 import pickle
+import tracemalloc
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -19,7 +21,7 @@ from django_natskv.registry._encoding import to_bytes
 from django_natskv.registry._place import place_of
 from django_natskv.registry._storing import load, to_document
 from tests.fix_waiting import eventually
-from tests.registry_classes import BUCKET, Carrier, ShopConfig, Zone
+from tests.registry_classes import BUCKET, Carrier, ShopConfig, SiteConfig, Zone
 
 KEY = "shop.ShopConfig"
 
@@ -203,3 +205,31 @@ async def test_refresh_by_djangos_name_is_awaited_too(shelf):
     cfg.limit = 5
     await cfg.arefresh_from_db()
     assert cfg.limit == 3
+
+
+SITE = SiteConfig.for_scope(site=3)
+
+
+@pytest.mark.parametrize("read", [lambda: ShopConfig.current.limit, lambda: SITE.current.limit], ids=["class", "scope"])
+def test_a_read_allocates_nothing(shelf, read):
+    shelf.put(KEY, {"limit": 3})
+    assert registry.wait_ready(5)
+    read()
+    tracemalloc.start()
+    try:
+        assert allocated(read) == allocated(lambda: 3)
+    finally:
+        tracemalloc.stop()
+
+
+def allocated(read):
+    """Return the most bytes that a hundred reads hold: the least of several times, for other threads go on."""
+    found = []
+    for _ in range(20):
+        times = itertools.repeat(None, 100)
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in times:
+            read()
+        found.append(tracemalloc.get_traced_memory()[1] - before)
+    return min(found)

@@ -73,9 +73,17 @@ class Current:
             snapshot = make(cls, place, cls._declaration.key, entry, snapshot)
         self._seen = (moment, entry, snapshot)
         self._last = cache
-        # An override of the whole process is looked up at each read.
-        self._cache = _UNREAD if _views.overrides_everywhere(cls) else cache
+        self._read_on(cls, cache)
         return snapshot
+
+    def _read_on(self, cls: Any, cache: Any) -> None:
+        """Let the next reads look at the copy alone; not while an override of the whole process is to be looked up."""
+        if _views.overrides_everywhere(cls):
+            self._cache = _UNREAD
+            return
+        self._cache = cache
+        if _views.overrides_everywhere(cls):  # it came in between, and its slow_down() before that line
+            self._cache = _UNREAD
 
     def slow_down(self) -> None:
         """Look everything up at the next read."""
@@ -124,7 +132,7 @@ class Layered(Current):
             snapshot = self._stack(cls, place, found)
         self._seen = (moment, found, snapshot)
         self._last = cache
-        self._cache = _UNREAD if _views.overrides_everywhere(cls) else cache
+        self._read_on(cls, cache)
         return snapshot
 
     def _stack(self, cls: Any, place: Place, found: tuple[Any, ...]) -> Any:

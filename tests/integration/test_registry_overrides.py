@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 import unittest
 
@@ -12,9 +13,10 @@ from django.core.exceptions import FieldError, ValidationError
 from django.test import SimpleTestCase
 
 from django_natskv import registry
+from django_natskv.registry import _views
 from django_natskv.testing import override_config
 from tests.fix_waiting import eventually
-from tests.registry_classes import Carrier, ShopConfig
+from tests.registry_classes import Carrier, ShopConfig, SiteConfig
 
 KEY = "shop.ShopConfig"
 
@@ -83,6 +85,28 @@ def test_an_override_everywhere_holds_in_other_threads(shelf):
         with override_config(ShopConfig, banner="y"):
             assert (ShopConfig.current.banner, elsewhere()[0]) == ("y", "x")
     assert (ShopConfig.current.banner, elsewhere()[0]) == ("", "")
+
+
+@pytest.mark.parametrize("owner", [ShopConfig, SiteConfig.for_scope(site=3)], ids=["class", "scope"])
+def test_an_override_everywhere_that_begins_while_another_thread_reads_holds(shelf, monkeypatch, owner):
+    reader = vars(ShopConfig)["current"] if owner is ShopConfig else owner
+    real, override = _views.overrides_everywhere, override_config(owner, everywhere=True, banner="x")
+    other = threading.Thread(target=override.__enter__)
+
+    def begin_after(of):
+        found = real(of)
+        if other.ident is None and sys._getframe(1).f_locals["self"] is reader:
+            other.start()
+            other.join(10)
+        return found
+
+    owner.objects.update(lambda cfg: setattr(cfg, "limit", 3))
+    monkeypatch.setattr(_views, "overrides_everywhere", begin_after)
+    try:
+        seen = [owner.current.banner for _ in range(3)][1:]
+    finally:
+        override.__exit__(None, None, None)
+    assert (seen, owner.current.banner) == (["x", "x"], "")
 
 
 async def test_overrides_of_tasks_side_by_side_are_their_own(shelf):

@@ -142,6 +142,8 @@ def test_an_import_is_validated_over_what_the_import_brings(manage, shelf, tmp_p
     assert bring(**{"nowhere=3": {}}).code == 1
     assert bring(site={}).code == 1
     assert bring(**{"site=3&site=4": {}}).code == 1
+    done = bring(**{"site=3&tenant=a": {}, "tenant=a&site=3": {"limit": 7}})
+    assert (done.code, "site=3&tenant=a once more. Nothing was written." in done.err) == (1, True)
 
 
 def test_scopes_are_checked_and_pruned_and_those_that_are_gone_are_orphans(manage, shelf, only):

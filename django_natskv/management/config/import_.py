@@ -84,6 +84,7 @@ def _valid(cls: Any, objects: Any, call: Call) -> Iterator[tuple[str, str, Any]]
     """Yield the primary key, the key and the object of each of a class; ``CommandError`` for the first that is none."""
     scope = scope_in(call, cls)
     given = exports.given(cls, objects)
+    names: dict[str, str] = {}
     for pk, item in objects.items():
         if scope and pk != scope:
             continue
@@ -91,6 +92,8 @@ def _valid(cls: Any, objects: Any, call: Call) -> Iterator[tuple[str, str, Any]]
             key = documents.key_of(cls, pk or None)
         except (ValidationError, ValueError) as error:
             raise CommandError(f"{name_of(cls, pk)}: {said(error)} Nothing was written.") from error
+        if names.setdefault(key, pk) != pk:
+            raise CommandError(f"{name_of(cls, pk)} is {name_of(cls, names[key])} once more. Nothing was written.")
         ground = documents.under(cls, key, {} if scope else given)
         instance, problems = documents.made_of(cls, key, item["values"], ground)
         if problems:

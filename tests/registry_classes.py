@@ -72,6 +72,7 @@ class Limits(Base):
 
     class Meta(Base.Meta):
         version = 2
+        scopes = ("site",)
 
     @classmethod
     def upgrade(cls, data: dict[str, Any], from_version: int) -> dict[str, Any]:

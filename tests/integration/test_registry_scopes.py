@@ -16,7 +16,7 @@ from django_natskv.testing import override_config
 from tests.fix_registry import set_to
 from tests.fix_servers import takes_several_as_one
 from tests.fix_waiting import eventually
-from tests.registry_classes import BUCKET, SiteConfig
+from tests.registry_classes import BUCKET, Limits, SiteConfig
 
 KEY = "shop.SiteConfig"
 SITE = f"{KEY}.site.3"
@@ -231,6 +231,21 @@ def test_revisions_of_a_scope_are_its_own(site, shelf, do):
     assert (then.banner, then.tags, then.scope) == ("one", [], {"site": "3"})
     assert do(site.as_of, do(site.history)[-1].time).tags == ["later"]
     assert do(site.as_of, one.time - timedelta(days=1)).banner == ""
+
+
+def test_documents_of_an_earlier_version_are_upgraded_each_by_itself(shelf, do):
+    site, other = (Limits.for_scope(site=number) for number in (3, 4))
+    shelf.put(site.key, {"minutes": 5})
+    shelf.put("shop.Limits", {"minutes": 2})
+    eventually(lambda: (Limits.current.seconds, site.current.seconds, other.current.seconds) == (120, 300, 120))
+    assert (site.current.own_fields, other.current.own_fields) == (("seconds",), ())
+    assert (shelf.read(site.key), shelf.read("shop.Limits")) == ({"minutes": 5}, {"minutes": 2})  # a read writes nothing
+    do(site.objects.update, lambda cfg: cfg.own("seconds"))
+    do(other.objects.update, set_to(seconds=7))
+    assert shelf.read(site.key) == {"$version": 2, "seconds": 300}
+    assert shelf.read(other.key) == {"$version": 2, "seconds": 7}
+    assert shelf.read("shop.Limits") == {"minutes": 2}
+    assert do(site.rollback, site.history()[0].revision).seconds == 300
 
 
 def test_a_form_changes_a_scope(site, shelf):

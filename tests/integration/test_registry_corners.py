@@ -207,6 +207,15 @@ async def test_refresh_by_djangos_name_is_awaited_too(shelf):
     assert cfg.limit == 3
 
 
+def test_a_snapshot_shows_what_was_deleted_inside(shelf):
+    made = Carrier.objects.create(code="dhl")
+    assert registry.wait_ready(5)
+    with registry.snapshot():
+        assert Carrier.objects.exists()
+        made.delete()
+        assert not Carrier.objects.exists()
+
+
 SITE = SiteConfig.for_scope(site=3)
 
 

@@ -239,7 +239,7 @@ def test_documents_of_an_earlier_version_are_upgraded_each_by_itself(shelf, do):
     shelf.put("shop.Limits", {"minutes": 2})
     eventually(lambda: (Limits.current.seconds, site.current.seconds, other.current.seconds) == (120, 300, 120))
     assert (site.current.own_fields, other.current.own_fields) == (("seconds",), ())
-    assert (shelf.read(site.key), shelf.read("shop.Limits")) == ({"minutes": 5}, {"minutes": 2})  # a read writes nothing
+    assert (shelf.read(site.key), shelf.read("shop.Limits")) == ({"minutes": 5}, {"minutes": 2})  # only read
     do(site.objects.update, lambda cfg: cfg.own("seconds"))
     do(other.objects.update, set_to(seconds=7))
     assert shelf.read(site.key) == {"$version": 2, "seconds": 300}

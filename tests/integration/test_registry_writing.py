@@ -9,6 +9,7 @@ import pytest
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils.connection import ConnectionDoesNotExist
 
 from django_natskv import connections, registry
 from django_natskv.exceptions import BucketNotFound, CodecError, UsageError, WrongRevision
@@ -327,8 +328,11 @@ def test_a_save_on_commit_waits_for_the_transaction(shelf):
         1 / 0  # noqa: B018
     assert shelf.read(KEY) == {"banner": "committed"}
     cfg.limit = 101
-    with pytest.raises(ValidationError):
-        cfg.save_on_commit()
+    with transaction.atomic(), pytest.raises(ValidationError):
+        cfg.save_on_commit()  # and not only when it is too late for the transaction
+    cfg.limit = 10
+    with pytest.raises(ConnectionDoesNotExist):
+        cfg.save_on_commit(using="another")
 
 
 @pytest.mark.django_db(transaction=True)

@@ -109,6 +109,16 @@ def test_an_override_everywhere_that_begins_while_another_thread_reads_holds(she
     assert (seen, owner.current.banner) == (["x", "x"], "")
 
 
+def test_an_override_everywhere_shows_in_a_scope_that_was_read_before(shelf):
+    site = SiteConfig.for_scope(site=3)
+    shelf.make()
+    assert registry.wait_ready(5)
+    assert site.current.banner == ""
+    with override_config(SiteConfig, everywhere=True, banner="x"):
+        assert site.current.banner == "x"
+    assert site.current.banner == ""
+
+
 async def test_overrides_of_tasks_side_by_side_are_their_own(shelf):
     barrier = asyncio.Barrier(2)
 

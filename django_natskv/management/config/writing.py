@@ -100,5 +100,3 @@ def refusals(name: str, invalid: type[Exception] = CommandError) -> Iterator[Non
         raise CommandError(text) from error
     except ValidationError as error:
         raise invalid(f"{name} would not be valid: {said(error)} Nothing was written.") from error
-    except ValueError as error:  # a field that takes what JSON has not, as NaN, or what is no UTF-8
-        raise invalid(f"{name} cannot be stored: {error}. Nothing was written.") from error

@@ -12,6 +12,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
+from django_natskv.exceptions import InvalidKey
 from django_natskv.registry import Details
 from example_project.shop import orders
 from example_project.shop.basket import SESSION_KEY, Basket
@@ -52,7 +53,10 @@ async def acheckout(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def thanks(request: HttpRequest, key: str) -> HttpResponse:
-    entry = orders.open_orders().get(key) if key.startswith("order.") else None
+    try:
+        entry = orders.open_orders().get(key) if key.startswith("order.") else None
+    except InvalidKey:
+        entry = None  # nothing can be under it
     if entry is None:
         raise Http404(f"There is no order {key!r}.")
     return render(request, "shop/thanks.html", {"entry": entry})

@@ -67,8 +67,11 @@ class OrderForm(forms.Form):
     @property
     def seen(self) -> int | None:
         """The revision that the form was filled from."""
-        value = self["revision"].value()
-        return int(value) if str(value or "").isdecimal() else None
+        try:
+            found: int | None = self.fields["revision"].to_python(self["revision"].value())
+        except ValidationError:
+            return None
+        return found
 
     def clean_value(self) -> Any:
         if self.deletes:

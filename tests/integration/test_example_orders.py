@@ -12,6 +12,7 @@ from django.contrib.staticfiles import finders
 from django.core.asgi import get_asgi_application
 from django.test import AsyncClient, Client
 
+from django_natskv import connections
 from django_natskv.kv import Bucket
 from tests.fix_shop import bucket, declared, shop
 from tests.fix_waiting import eventually
@@ -49,6 +50,11 @@ async def test_the_page_shows_the_live_entries_the_last_change_first(bucket: Buc
     assert "[&quot;ä&quot;]" in text
     assert "&lt;b&gt;" in text
     assert "<b>" not in text
+
+
+def test_half_a_character_is_shown_as_json_writes_it(bucket: Bucket, client: Client):
+    connections["default"].kv().open_bucket(bucket.name, codec="bytes").put("order.1", rb'["\ud800"]')
+    assert r"[&quot;\ud800&quot;]" in client.get("/orders/").content.decode()
 
 
 @pytest.mark.parametrize("face", ["sync", "async"])
@@ -130,9 +136,10 @@ def test_to_change_or_delete_what_is_gone_is_a_lost_race(bucket: Bucket, client:
         ({"key": "", "value": "1"}, "This field is required"),
         ({"key": "a b", "value": "1"}, "cannot be a key"),
         ({"key": "order.1", "value": "1", "revision": "x"}, "Enter a whole number"),
+        ({"key": "order.1", "value": "1", "revision": "9" * 5_000}, "Enter a whole number"),
         ({"key": "order.1", "delete": "1"}, "Choose the entry to delete first"),
     ],
-    ids=["broken", "empty", "deep", "no key", "bad key", "bad revision", "nothing to delete"],
+    ids=["broken", "empty", "deep", "no key", "bad key", "bad revision", "endless revision", "nothing to delete"],
 )
 def test_a_mistake_is_explained_and_writes_nothing(
     bucket: Bucket, client: Client, fields: dict[str, str], message: str

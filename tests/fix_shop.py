@@ -65,7 +65,8 @@ def shop(
     for name in SETTINGS:
         setattr(settings, name, getattr(example, name))
     cache = {"BACKEND": "django_natskv.cache.NatsKVCache", "LOCATION": f"{bucket_name}-cache"}
-    settings.CACHES = {"default": {**cache, "KEY_PREFIX": "pages"}, "sessions": {**cache, "KEY_PREFIX": "sessions"}}
+    pages = {**cache, "KEY_PREFIX": "pages", "OPTIONS": example.CACHES["default"]["OPTIONS"]}
+    settings.CACHES = {"default": pages, "sessions": {**cache, "KEY_PREFIX": "sessions"}}
     monkeypatch.setattr(orders, "BUCKET", bucket_name)
     monkeypatch.setattr(events, "HEARTBEAT", 0.05)
     yield

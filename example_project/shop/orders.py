@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from django_natskv import connections
-from django_natskv.exceptions import BucketNotFound
+from django_natskv.exceptions import BucketNotFound, OperationalError
 from django_natskv.kv import Bucket, Entry
 from example_project.shop.basket import Basket
 from example_project.shop.config import Carrier
+
+logger = logging.getLogger(__name__)
 
 BUCKET = "orders"  # made by: manage.py natskv_bucket create orders --history 8
 
@@ -42,13 +45,17 @@ def order_of(basket: Basket, name: str, carrier: Carrier | None) -> dict[str, An
     }
 
 
-def sold(code: str) -> int:
-    """Return how many of a product were ever ordered. Reads every order: to be cached."""
+def sold(code: str) -> int | None:
+    """Return how many of a product were ever ordered; None if nobody can tell. Reads every order: to be cached."""
     try:
         bucket = open_orders()
+        entries = bucket.get_many(bucket.keys("order.*"))
     except BucketNotFound:
         return 0
-    return sum(_count(entry.value, code) for entry in bucket.get_many(bucket.keys("order.*")).values())
+    except OperationalError as error:
+        logger.warning("Nothing that was ordered is counted. %s", error)
+        return None
+    return sum(_count(entry.value, code) for entry in entries.values())
 
 
 def _count(order: Any, code: str) -> int:
@@ -75,4 +82,5 @@ def shown(entry: Entry) -> dict[str, Any]:
 
 
 def as_text(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    # Half a character, which JSON may hold and a page may not, stays escaped.
+    return json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace").decode()

@@ -8,7 +8,15 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.utils.deprecation import MiddlewareMixin
 
-from django_natskv.exceptions import BucketNotFound, OperationalError
+from django_natskv.exceptions import (
+    BucketNotFound,
+    ConnectFailed,
+    NotConnected,
+    OperationalError,
+    OperationTimedOut,
+)
+
+_SILENT = (ConnectFailed, NotConnected, OperationTimedOut)
 
 
 class OutageMiddleware(MiddlewareMixin):
@@ -18,5 +26,5 @@ class OutageMiddleware(MiddlewareMixin):
         if not isinstance(error, OperationalError):
             return None
         bucket = error.bucket if isinstance(error, BucketNotFound) else None
-        context = {"problem": error, "missing": bucket}
+        context = {"problem": error, "missing": bucket, "silent": isinstance(error, _SILENT)}
         return render(request, "shop/unavailable.html", context, status=HTTPStatus.SERVICE_UNAVAILABLE)

@@ -12,6 +12,7 @@ import pytest
 from django.core.cache import cache, caches
 from django.test import AsyncClient, Client, override_settings
 
+from django_natskv import connections
 from django_natskv.kv import Bucket
 from django_natskv.registry import rules
 from django_natskv.testing import override_config, override_flag
@@ -111,9 +112,18 @@ def test_any_order_can_be_counted(bucket: Bucket, value: Any):
     assert made_by_and_sold(Client().get("/product/assam/").content.decode())[1] == "0"
 
 
+def test_what_another_program_wrote_takes_no_product_off_the_shelf(bucket: Bucket, caplog: pytest.LogCaptureFixture):
+    connections["default"].kv().open_bucket(bucket.name, codec="bytes").put("order.1", b"not JSON")
+    text = Client().get("/product/assam/").content.decode()
+    assert ("Assam" in text, "Ordered" in text, "order.1" in caplog.text) == (True, False, True)
+    response = Client().get("/orders/")
+    text = response.content.decode()
+    assert (response.status_code, "order.1" in text, "does not answer" in text) == (503, True, False)
+
+
 def test_what_is_not_there_is_a_404(bucket: Bucket, visitor: Visitor):
     bucket.put("secret", {"name": "Eve"})
-    for path in ("/product/coffee/", "/thanks/order.1/", "/thanks/secret/"):
+    for path in ("/product/coffee/", "/thanks/order.1/", "/thanks/secret/", "/thanks/order.a%20b/", "/thanks/order.*/"):
         assert visitor.get(path).status_code == 404
 
 
@@ -227,6 +237,8 @@ def test_without_the_server_the_shop_opens_as_it_is_declared(shop: None):
     with override_settings(NATSKV={"default": {"SERVERS": ["nats://127.0.0.1:1"]}}):
         response = Client().get("/")
         assert (response.status_code, "from 50 €" in response.content.decode()) == (200, True)
+        response = Client().get("/product/assam/")
+        assert (response.status_code, "Ordered" in response.content.decode()) == (200, False)
         response = Client().get("/orders/")
         assert (response.status_code, "The server does not answer" in response.content.decode()) == (503, True)
 

@@ -98,6 +98,19 @@ def test_a_flag_is_given_to_some(flag, flags):
     assert done.code == 0
 
 
+def test_a_flag_is_given_to_whom_all_options_name_or_to_everyone_else(flag, flags):
+    beta, german = {"groups": ["beta"]}, {"language": "de-at"}
+    askers = ({**beta, **german}, beta, german, {})
+    for options, words, answers in (
+        (["--all"], "group beta and language de", [True, False, False, False]),
+        (["--not"], "not (group beta or language de)", [False, False, False, True]),
+        (["--all", "--not"], "not (group beta and language de)", [False, True, True, True]),
+    ):
+        done = flag("target", "new_checkout", *options, "--groups", "beta", "--languages", "de")
+        assert done.error == f'new_checkout: "on" for {words}, otherwise the default (off)'
+        assert [Features.new_checkout.on(key=7, **{"groups": [], "language": "en", **one}) for one in askers] == answers
+
+
 def test_a_flag_is_set_to_a_value_or_a_definition(flag, flags, tmp_path):
     assert flag("set", "theme", "new").code == 0
     assert flags.read("theme")["defaultVariant"] == "new"
@@ -214,6 +227,7 @@ def test_expired_flags_are_listed_with_their_owners_and_warned_of(flag, manage):
         (("rollout", "theme", "5"), "--value"),
         (("rollout", "theme", "5", "--value", "blue"), "old, new"),
         (("target", "new_checkout"), "Say for whom"),
+        (("target", "new_checkout", "--not", "--until", "2027-03-01"), "Say for whom"),
         (("target", "new_checkout", "--from", "soon"), "2027-03-01"),
         (("target", "new_checkout", "--until", "2027-13-01"), "2027-03-01"),
         (("set", "theme"), "one of them"),

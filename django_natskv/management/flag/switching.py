@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from functools import reduce
-from operator import or_
+from operator import and_, or_
 from typing import Any, ClassVar
 
 from django.core.management.base import CommandParser
@@ -80,12 +80,15 @@ class Target(Verb):
 
     name = "target"
     help = (
-        "Give a flag to whom any of the options names, within the time of --from and --until. Replaces what was "
-        "stored. What else targeting can say is for natskv_flag set NAME --json FILE."
+        "Give a flag to whom any of the options names, or all of them (--all), or to everyone else (--not), within the "
+        "time of --from and --until. Replaces what was stored. What else targeting can say is for natskv_flag set NAME "
+        "--json FILE."
     )
     examples: ClassVar[tuple[str, ...]] = (
         "new_checkout --users 7 8 --groups beta",
         "new_checkout --staff --percentage 25",
+        "new_checkout --all --groups beta --languages de",
+        "new_checkout --not --users 7 8",
         "theme --value new --languages de --from 2027-03-01 --until 2027-04-01",
     )
 
@@ -98,6 +101,8 @@ class Target(Verb):
         parser.add_argument("--percentage", metavar="PERCENT", help="a percentage of users")
         for name, who in (("staff", "staff"), ("superusers", "superusers"), ("authenticated", "who is signed in")):
             parser.add_argument(f"--{name}", action="store_true", help=who)
+        parser.add_argument("--all", action="store_true", help="only whom all of these name, in place of any")
+        parser.add_argument("--not", action="store_true", help="whom these do not name, in place of whom they do")
         parser.add_argument("--from", dest="begin", metavar="TIME", help="from this day or time on")
         parser.add_argument("--until", dest="end", metavar="TIME", help="until this day or time")
         add_value(parser)
@@ -108,10 +113,12 @@ class Target(Verb):
         flag = flag_of(call)
         whom = _whom(call.options)
         begin, end = (_moment(call.options[name], option) for name, option in (("begin", "--from"), ("end", "--until")))
-        if not whom and begin is None and end is None:
+        always = begin is None and end is None
+        if not whom and (always or call.options["all"] or call.options["not"]):
             raise UsageError("Say for whom: --users, --groups, --languages, --percentage, --staff, ...; or use on.")
-        rule = reduce(or_, whom) if whom else r.everyone
-        return write(call, flag, rule=rule & r.between(begin, end) if begin or end else rule)
+        rule = reduce(and_ if call.options["all"] else or_, whom) if whom else r.everyone
+        rule = ~rule if call.options["not"] else rule
+        return write(call, flag, rule=rule if always else rule & r.between(begin, end))
 
 
 def _whom(options: Any) -> list[r.Rule]:

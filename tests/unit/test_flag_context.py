@@ -351,3 +351,17 @@ def test_an_id_outlives_a_change_of_the_secret_key(settings):
     assert anonymous.from_cookie(cookie) == "anon-1"
     settings.SECRET_KEY_FALLBACKS = []
     assert anonymous.from_cookie(cookie) is None
+
+
+def test_a_key_among_the_attributes_is_the_same_key():
+    assert gather(Context(attributes={"targetingKey": 7}), "targetingKey") == gather(Context(key="7"), "targetingKey")
+    assert gather(Context(key=8, attributes={"targetingKey": 7}), "targetingKey") == {"targetingKey": "8"}
+
+
+def test_users_that_are_not_saved_are_not_one_person(request_of):
+    assert gather(Context(user=User(username="new")), "targetingKey", "is_authenticated") == {
+        "targetingKey": None,
+        "is_authenticated": True,
+    }
+    ids = {gather(Context(request_of(User()), keeps_id=True), "targetingKey", splits=True)["targetingKey"] for _ in "12"}
+    assert len(ids - {None}) == 2

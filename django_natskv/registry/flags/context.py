@@ -71,8 +71,9 @@ class Context:
         self._parent = parent
         self._project_asked = request is None  # there is nothing to ask its function about
         self._known: dict[str, Any] = dict(attributes or {})
-        if key is not None:
-            self._known[TARGETING_KEY] = str(key)
+        given = self._known.get(TARGETING_KEY) if key is None else key  # as an attribute it is the same key
+        if given is not None:
+            self._known[TARGETING_KEY] = str(given)
 
     def keep_id(self) -> None:
         """Have ``new_id`` made where one is needed: somebody sends it."""
@@ -135,7 +136,8 @@ class Context:
         user = self._loaded_user()
         signed_in = _signed_in(user)
         found = {
-            TARGETING_KEY: str(user.pk) if signed_in else self._old_id(),
+            # Not "None": all who have no key would be one person.
+            TARGETING_KEY: str(user.pk) if signed_in and user.pk is not None else self._old_id(),
             "is_authenticated": signed_in,
             "is_staff": signed_in and bool(getattr(user, "is_staff", False)),
             "is_superuser": signed_in and bool(getattr(user, "is_superuser", False)),

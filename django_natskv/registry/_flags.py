@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Generic, TypeVar, overload
 
@@ -46,7 +47,8 @@ def context_of(request: Any) -> Context:
     found: Context | None = getattr(request, CONTEXT, None)
     if found is None:
         found = Context(request)
-        setattr(request, CONTEXT, found)
+        with suppress(AttributeError):  # no request at all: asking says so, and nothing is raised when a rule is added
+            setattr(request, CONTEXT, found)
     return found
 
 

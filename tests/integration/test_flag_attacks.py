@@ -12,6 +12,7 @@ from django.template import RequestContext, Template
 from django.test import AsyncClient, Client, RequestFactory
 
 from django_natskv import connections, registry
+from django_natskv.registry import rules as r
 from tests.fix_commands import Manage
 from tests.fix_waiting import eventually
 from tests.flag_classes import Features
@@ -103,6 +104,14 @@ def test_no_view_fails_for_what_is_planted(site, name):
     request.user = AnonymousUser()
     source = '{% load natskv %}{% flag "new_checkout" %}on{% else %}off{% endflag %}{% variant "theme" %}'
     assert Template(source).render(RequestContext(request)) == "offold"
+
+
+@pytest.mark.parametrize("given", ["acct-7", 7, object(), None], ids=repr)
+def test_what_is_no_request_does_not_fail_when_a_rule_is_added(flags, given):
+    assert Features.new_checkout.on(given) is False
+    Features.new_checkout.set(True, when=r.staff)
+    assert Features.new_checkout.on(given) is False
+    assert asyncio.run(Features.new_checkout.aon(given)) is False
 
 
 def test_keys_that_are_no_flags_disturb_nobody(site):

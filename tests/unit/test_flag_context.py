@@ -363,5 +363,6 @@ def test_users_that_are_not_saved_are_not_one_person(request_of):
         "targetingKey": None,
         "is_authenticated": True,
     }
-    ids = {gather(Context(request_of(User()), keeps_id=True), "targetingKey", splits=True)["targetingKey"] for _ in "12"}
+    visitors = (Context(request_of(User()), keeps_id=True) for _ in "12")
+    ids = {gather(visitor, "targetingKey", splits=True)["targetingKey"] for visitor in visitors}
     assert len(ids - {None}) == 2

@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import io
 import json
+from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -100,7 +101,7 @@ def test_a_flag_is_given_to_some(flag, flags):
 
 def test_a_flag_is_given_to_whom_all_options_name_or_to_everyone_else(flag, flags):
     beta, german = {"groups": ["beta"]}, {"language": "de-at"}
-    askers = ({**beta, **german}, beta, german, {})
+    askers: tuple[dict[str, Any], ...] = ({**beta, **german}, beta, german, {})
     for options, words, answers in (
         (["--all"], "group beta and language de", [True, False, False, False]),
         (["--not"], "not (group beta or language de)", [False, False, False, True]),

@@ -28,7 +28,8 @@ FACES = {
 }
 # Never waits, or only before the first replay.
 LOCAL = {"close", "forked", "items", "keys", "start", "status", "was_made_with", "wrote"}
-VALIDATION = {"upgrade", "validate_unique", "validate_constraints"}
+VALIDATION = {"upgrade", "clean_fields", "validate_unique", "validate_constraints"}
+SCOPES = {"for_scope", "own", "inherit"}
 NARROWING = {"all", "filter", "exclude", "order_by", "strong"}
 DECLARING = {"declared_in", "slow_down"}
 # What only the plain name has, because it does not wait.
@@ -38,7 +39,7 @@ SINGLE: dict[str, set[str]] = {
     "MirrorCache": LOCAL | {"publish", "view"},
     "InvalidatingCache": LOCAL | {"peek"},
     "NatsKVCache": {"lock"},  # has two faces itself
-    "Config": VALIDATION,
+    "Config": VALIDATION | SCOPES,
     "Model": VALIDATION,
     "ConfigObjects": {"strong"},
     "ModelObjects": NARROWING,

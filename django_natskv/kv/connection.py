@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,8 @@ class Connection:
         self._report = report
         self._listener = listener
         self._told: tuple[str, type[Exception] | None] = (State.IDLE.value, None)
+        self._telling = threading.Lock()
+        _connections.add(self)
         self._caches: dict[tuple[Any, ...], LocalCache[Any]] = {}
         self._requests = Client(settings, resolve=resolve, listener=self._state_changed)
         # Watches have a connection and a thread of their own: a replay must never hold up a request.
@@ -176,11 +180,18 @@ class Connection:
                 cache.wrote(key, revision, headers, data)
 
     def _state_changed(self, _state: str, error: OperationalError | None) -> None:
-        told = (self.status, None if error is None else type(error))
-        if self._listener is not None and told != self._told:
-            # Two connections come and go together, and each of many attempts fails alike: that is told once.
-            self._told = told
-            self._listener.connection_status(told[0], error)
+        if self._listener is None:
+            return
+        with self._telling:  # two threads: what one looked up must not be told after what the other found later
+            told = (self.status, None if error is None else type(error))
+            if told != self._told:
+                # Two connections come and go together, and each of many attempts fails alike: that is told once.
+                self._told = told
+                self._listener.connection_status(told[0], error)
+
+    def forked(self) -> None:
+        """Take, in a forked child, that nobody is telling anything there, whatever a thread of the parent was."""
+        self._telling = threading.Lock()
 
     def _failed(self, error: Exception) -> None:
         if self._listener is not None:
@@ -206,3 +217,15 @@ class Connection:
             cache.close()
         self._watches.close()
         self._requests.close()
+
+
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for connection in list(_connections):
+        connection.forked()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -424,7 +424,7 @@ def test_what_no_export_and_no_import_takes(project: Project):
     file.write_text(json.dumps(content))
     for verb in (("import",), ("diff", "--against")):
         done = project(*verb, "config.json")
-        assert (done.code, "store.ShopConfig dhl" in done.error, "and no other" in done.error) == (1, True, True), done
+        assert (done.code, "store.ShopConfig in the export: 'dhl' is no scope" in done.error) == (1, True), done
     file.write_text("[" * 100_000)
     done = project("import", "config.json")
     assert (done.code, "it is not JSON" in done.error) == (1, True), done
@@ -517,7 +517,10 @@ def test_check_looks_at_what_cannot_be_read_at_all(project: Project):
     ]
     for key in ("store.ShopConfig", "notes"):
         raw.put(key, b"[" * 100_000)  # deeper than Python goes
-    assert "it is not JSON: maximum recursion depth" in project("check", "--using", "default").out
+    assert (
+        "it is not JSON: it has more than 100 lists and objects in one another"
+        in project("check", "--using", "default").out
+    )
     assert project("get", "store.ShopConfig").code == 0
     done = project("export", "store.ShopConfig")
     assert (done.code, "cannot be read" in done.error) == (1, True)

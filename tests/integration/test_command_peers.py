@@ -22,6 +22,7 @@ from tests.fix_commands import ROOT, Manage
 from tests.fix_servers import NatsServer
 
 PACKAGES = ("@nats-io/kv@3.4.0", "@nats-io/transport-node@3.4.0")
+pytestmark = pytest.mark.timeout(180)  # dozens of commands, each a process of its own
 VALUES: tuple[bytes, ...] = (b'{"a": "\xc3\xa9"}', b"plain", b"", b"\xff\x00\x01", b"x" * 500_000)
 
 

@@ -80,10 +80,10 @@ class Outages:
                 return
             self._out = connection
         _down.add(connection)
-        try:
-            threading.Thread(target=self._probe, args=(connection,), name="natskv-cache-probe", daemon=True).start()
-        except RuntimeError:  # no thread is started while the process ends
+        if _ending.is_set():  # a thread that is started now would never run; before Python 3.12 it is waited for
             self._end(connection)
+            return
+        threading.Thread(target=self._probe, args=(connection,), name="natskv-cache-probe", daemon=True).start()
 
     def _probe(self, connection: Any) -> None:
         pause = _FIRST

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import queue
+import sys
 import threading
 import time
 import weakref
@@ -21,6 +22,7 @@ from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import Any, Protocol
 
+from django_natskv.exceptions import NotConnected
 from django_natskv.kv._interrupts import HeldSignals
 from django_natskv.kv._loop import Loop, Selector, cut_off
 
@@ -135,6 +137,11 @@ class Driver:
         if loop is not None:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(callback)
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether there is a loop, which nobody is stopping."""
+        return self._loop is not None and self._closing is None
 
     def is_driven_here(self) -> bool:
         """Tell whether the calling thread is inside the loop, where it must not wait for anything of the loop's."""
@@ -373,6 +380,10 @@ class Driver:
         return loop if loop is not None and self._closing is None else self._start()
 
     def _start(self) -> Loop:
+        if sys.is_finalizing():
+            # What runs now, a finalizer for instance, is the last; a new thread would be waited for without end.
+            message = "The process is ending: nothing is sent any more."
+            raise NotConnected(message)
         keeper = self._keeper
         if self._closing is not None and keeper is not None and keeper.ident != threading.get_ident():
             keeper.join(JOIN_TIMEOUT)  # the old one first: they share what this object knows

@@ -323,7 +323,12 @@ class Wire:
         return f"{self._api}.CONSUMER.MSG.NEXT.{STREAM_PREFIX}{bucket}.{name}"
 
     def drop_consumer(self, bucket: str, name: str) -> None:
-        """Ask for a consumer's deletion without waiting for it."""
+        """Ask for a consumer's deletion without waiting for it, and without connecting for it: it ends by itself too.
+
+        Where there is no connection any more this is the end of the process, or a forked child, whose parent reads on.
+        """
+        if not self.client.driver.is_begun:
+            return
         subject = f"{self._api}.CONSUMER.DELETE.{STREAM_PREFIX}{bucket}.{name}"
 
         def ask() -> None:

@@ -39,8 +39,14 @@ def connection_settings(alias: str) -> ConnectionSettings:
     if alias not in declared:
         known = ", ".join(map(quoted, declared)) or "none"
         message = f"The connection {quoted(alias)} doesn't exist. {SETTING} declares: {known}."
+        del declared
         raise ConnectionDoesNotExist(message)
-    return _settle(at(SETTING, alias), declared[alias], problems(declared[alias], alias))
+    settled = _settle(at(SETTING, alias), declared[alias], problems(declared[alias], alias))
+    if isinstance(settled, ImproperlyConfigured):
+        # A report of an error shows the variables of every frame that it has passed.
+        del declared
+        raise settled
+    return settled
 
 
 def settings_from(mapping: object, where: str) -> ConnectionSettings:
@@ -49,7 +55,11 @@ def settings_from(mapping: object, where: str) -> ConnectionSettings:
     ``mapping`` has the keys of one alias; ``where`` names its place in messages, for instance
     ``CACHES["default"]["LOCATION"]``. Raises ``ImproperlyConfigured`` like ``connection_settings()``.
     """
-    return _settle(where, mapping, CONNECTION.check(where, mapping))
+    settled = _settle(where, mapping, CONNECTION.check(where, mapping))
+    if isinstance(settled, ImproperlyConfigured):
+        del mapping
+        raise settled
+    return settled
 
 
 def problems(mapping: object, alias: object) -> Iterator[Problem]:
@@ -91,7 +101,9 @@ def setting_problems() -> Iterator[Problem]:
 def _declared() -> Mapping[str, object]:
     declared = getattr(settings, SETTING, {})
     if not isinstance(declared, Mapping):
-        raise _improper(SETTING, [_not_a_mapping(declared)])
+        error = _improper(SETTING, [_not_a_mapping(declared)])
+        del declared
+        raise error
     return declared
 
 
@@ -104,11 +116,9 @@ def _not_a_mapping(declared: object) -> Problem:
     )
 
 
-def _settle(where: str, mapping: Any, found: Iterator[Problem]) -> ConnectionSettings:
+def _settle(where: str, mapping: Any, found: Iterator[Problem]) -> ConnectionSettings | ImproperlyConfigured:
     blocking = [problem for problem in found if problem.blocks_use]
-    if blocking:
-        raise _improper(where, blocking)
-    return build(mapping)
+    return _improper(where, blocking) if blocking else build(mapping)
 
 
 def _improper(where: str, blocking: list[Problem]) -> ImproperlyConfigured:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 from django.utils.connection import ConnectionDoesNotExist
+from django.views.debug import ExceptionReporter
 
 from django_natskv.conf import aliases, connection_settings, problems, settings_from
 from django_natskv.kv.settings import (
@@ -282,6 +284,30 @@ def test_settings_from_elsewhere_are_held_to_the_same_rules():
     with pytest.raises(ImproperlyConfigured) as caught:
         settings_from({"SERVERS": "nats://a:0"}, where)
     assert 'CACHES["default"]["LOCATION"]["SERVERS"] has a port' in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "nats://u:hunter2@host",
+        {"default": {"SERVERS": "nats://u:hunter2@host", "PASSWORD": "hunter2", "TYPO": 1}},
+        {"other": {"SERVERS": "nats://u:hunter2@host", "PASSWORD": "hunter2"}},
+    ],
+    ids=["no mapping", "mistaken", "unknown alias"],
+)
+def test_a_report_of_an_error_shows_no_credentials_among_the_variables_of_its_frames(setting):
+    """As an error page does, and the mail that ADMINS get."""
+    with override_settings(NATSKV=setting):
+        for call in (
+            lambda: connection_settings("default"),
+            lambda: settings_from({"TOKEN": "hunter2", "TYPO": 1}, "there"),
+        ):
+            with pytest.raises((ImproperlyConfigured, ConnectionDoesNotExist)) as caught:
+                call()
+            report = ExceptionReporter(None, caught.type, caught.value, caught.tb).get_traceback_data()
+            ours = [frame for frame in report["frames"] if Path(frame["filename"]).parent.name == "conf"]
+            assert ours
+            assert "hunter2" not in repr([frame["vars"] for frame in ours])
 
 
 def test_there_is_a_key_for_every_field():

@@ -241,10 +241,9 @@ class Core:
         said: tuple[Any, ...] = ()
         headers: dict[str, str] = {}
         for change in changes:
-            if not isinstance(change, Change):
-                message = (
-                    f"A change is made by Change.put, create, update, delete or purge, not {type(change).__name__}."
-                )
+            if not isinstance(change, Change) or type(change.operation) is not Did:
+                what = f"with operation {change.operation!r}" if isinstance(change, Change) else type(change).__name__
+                message = f"A change is made by Change.put, create, update, delete or purge, not {what}."
                 raise UsageError(message)
             # Many values of an application are written with the same headers: those are made and checked once.
             says = (change.headers, change.operation, change.ttl_ms, type(change.ttl_ms), change.erases_history)
@@ -257,11 +256,19 @@ class Core:
     def _prepare(self, change: Change, headers: dict[str, str] | None = None) -> Write:
         """Return the bytes of a change; everything that can be wrong with it is, before anything is sent."""
         key = check_key(change.key)
+        guard, operation = change.revision, change.operation
+        # Checked again: a change may have been put together, or altered by dataclasses.replace().
+        if guard is not None and guard is not ABSENT:
+            guard = check_revision(guard)
+        if type(operation) is not Did:
+            message = (
+                f"The operation of a change is one of kv.Operation, not {operation!r}: make it by Change.put, say."
+            )
+            raise UsageError(message)
         if headers is None:
             headers = change.wire_headers()
-        data = self.encode(key, change.value) if change.operation is Did.PUT else b""
-        creates = change.revision == ABSENT
-        return Write(key, data, headers, change.revision, self._what(change.doing, key), creates)
+        data = self.encode(key, change.value) if operation is Did.PUT else b""
+        return Write(key, data, headers, guard, self._what(change.doing, key), guard == ABSENT)
 
     def _create(self, write: Write) -> Operation[int]:
         for _ in range(_TRIES):

@@ -6,6 +6,7 @@ connection that is still idle proves that nothing was sent.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -88,6 +89,15 @@ WITH_KEY = {
     "history": lambda bucket, key: bucket.history(key),
     "get_many": lambda bucket, key: bucket.get_many([key]),
     "get_many with others": lambda bucket, key: bucket.get_many(["fine", key, "fine.too"]),
+    "write_many": lambda bucket, key: bucket.write_many([kv.Change.put("fine", 1), kv.Change.put(key, 1)]),
+    "write_many atomic": lambda bucket, key: bucket.write_many([kv.Change.put(key, 1)], atomic=True),
+}
+WITH_FILTER = {
+    "keys": lambda bucket, keys: bucket.keys(keys),
+    "erase": lambda bucket, keys: bucket.erase(keys),
+    "entries": lambda bucket, keys: list(bucket.entries(keys)),
+    "entries with history": lambda bucket, keys: list(bucket.entries(keys, history=True)),
+    "watch": lambda bucket, keys: bucket.watch(print, keys=keys),
 }
 WITH_NAME = {
     "create_bucket": lambda context, name: context.create_bucket({"bucket": name}),
@@ -97,6 +107,7 @@ WITH_NAME = {
     "update_bucket": lambda context, name: context.update_bucket({"bucket": name}),
     "delete_bucket": lambda context, name: context.delete_bucket(name),
     "bucket_status": lambda context, name: context.bucket_status(name),
+    "bucket_health": lambda context, name: context.bucket_health(name),
 }
 
 
@@ -160,12 +171,13 @@ def test_a_name_that_is_none_is_refused(nobody, operation, name):
     assert "name" in str(error)
 
 
-@pytest.mark.parametrize("operation", ["open_bucket", "delete_bucket", "bucket_status"])
+@pytest.mark.parametrize("operation", ["open_bucket", "delete_bucket", "bucket_status", "bucket_health"])
 @pytest.mark.parametrize("name", NO_STRINGS, ids=lambda name: type(name).__name__)
 def test_a_name_is_a_string(nobody, operation, name):
     assert nobody.refuses(InvalidName, lambda: WITH_NAME[operation](nobody.context, name)).name == name
 
 
+@pytest.mark.parametrize("operation", WITH_FILTER)
 @QUICK
 @given(
     pattern=st.one_of(
@@ -174,11 +186,12 @@ def test_a_name_is_a_string(nobody, operation, name):
         st.sampled_from(NO_STRINGS[:-1]).filter(lambda value: not isinstance(value, list | tuple | dict)),
     )
 )
-def test_a_filter_that_is_none_is_refused(nobody, pattern):
+def test_a_filter_that_is_none_is_refused(nobody, operation, pattern):
     if pattern is not None:
-        assert nobody.refuses(InvalidKeys, lambda: nobody.bucket.keys(pattern)).keys == pattern
-    error = nobody.refuses(InvalidKeys, lambda: nobody.bucket.keys(["fine.*", pattern]))
+        assert nobody.refuses(InvalidKeys, lambda: WITH_FILTER[operation](nobody.bucket, pattern)).keys == pattern
+    error = nobody.refuses(InvalidKeys, lambda: WITH_FILTER[operation](nobody.bucket, ["fine.*", pattern]))
     assert error.keys == ["fine.*", pattern]
+    nobody.refuses(InvalidKeys, lambda: WITH_FILTER[operation](nobody.bucket, []))
 
 
 @pytest.mark.parametrize("revision", [0, -1, 1.0, "1", True, b"1"], ids=repr)
@@ -189,6 +202,7 @@ def test_a_revision_that_is_none_is_refused(nobody, revision):
         lambda: bucket.update("a", 1, revision),
         lambda: bucket.delete("a", revision=revision),
         lambda: bucket.purge("a", revision=revision),
+        lambda: bucket.erase("a", before=revision),
     ):
         assert repr(revision) in str(nobody.refuses(UsageError, call))
     nobody.refuses(UsageError, lambda: bucket.update("a", 1, None))
@@ -198,6 +212,15 @@ def test_a_revision_that_is_none_is_refused(nobody, revision):
 def test_a_time_to_live_that_is_none_is_refused(nobody, ttl_ms):
     assert nobody.refuses(InvalidTTL, lambda: nobody.bucket.create("a", 1, ttl_ms=ttl_ms)).ttl_ms == ttl_ms
     assert nobody.refuses(InvalidTTL, lambda: nobody.bucket.purge("a", marker_ttl_ms=ttl_ms)).ttl_ms == ttl_ms
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [{"revision": -1}, {"revision": "1\r\nX: y"}, {"revision": True}, {"operation": "put"}, {"operation": "x"}],
+)
+def test_a_change_that_was_altered_into_none_is_refused(nobody, altered):
+    change = dataclasses.replace(kv.Change.put("a", 1), **altered)
+    nobody.refuses(UsageError, lambda: nobody.bucket.write_many([kv.Change.put("fine", 1), change]))
 
 
 # ---------------------------------------------------------------------- the closed configuration

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 
 from django_natskv.exceptions import BucketFull, ValueTooLarge, WrongRevision
+from django_natskv.kv import Change
 
 HUGE = [2**63 - 1, 2**63, 2**64 - 1, 2**64, 2**64 + 1, 10**30]
 
@@ -51,6 +54,8 @@ def test_a_revision_that_no_server_can_count_to_is_wrong_and_not_ignored(bucket,
         bucket.delete("a", revision=revision)
     with pytest.raises(WrongRevision):
         bucket.purge("a", revision=revision)
+    [lost] = bucket.write_many([dataclasses.replace(Change.put("a", 2), revision=revision)])
+    assert isinstance(lost, WrongRevision)
     assert [entry.value for entry in bucket.history("a")] == [1]
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
+import nats
 import pytest
+from nats.aio.msg import Msg
 
 from django_natskv.exceptions import JetStreamNotEnabled
 from tests.fix_connections import Connect
-from tests.fix_servers import HOST, MakeServer, free_port
+from tests.fix_servers import HOST, MakeServer, NatsServer, free_port
 from tests.fix_waiting import eventually
 
 STORE = "max_memory_store: 64MB, max_file_store: 256MB"
@@ -73,3 +76,22 @@ def test_a_prefix_of_another_account(connect: Connect, make_server: MakeServer) 
     with pytest.raises(JetStreamNotEnabled) as caught:
         connect(server.url, USER="shop", PASSWORD="p").kv()
     assert "DOMAIN" not in str(caught.value)
+
+
+@pytest.mark.parametrize("answer", [b"", b"hello", b"\xff", b"[]", b"null", b"{}", b'{"api": {"level": 2}}'])
+def test_a_prefix_under_which_something_else_answers(
+    connect: Connect, nats_server: NatsServer, answer: bytes, bucket_name: str
+) -> None:
+    async def main() -> None:
+        listening = await nats.connect(nats_server.url)
+
+        async def reply(message: Msg) -> None:
+            await message.respond(answer)
+
+        await listening.subscribe(f"{bucket_name}.>", cb=reply)
+        await listening.flush()
+        with pytest.raises(JetStreamNotEnabled, match=f"not JetStream.*{bucket_name}.*API_PREFIX"):
+            await connect(nats_server.url, API_PREFIX=bucket_name).akv()
+        await listening.close()
+
+    asyncio.run(main())

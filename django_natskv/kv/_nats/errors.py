@@ -61,6 +61,11 @@ def not_enabled() -> JetStreamNotEnabled:
     return JetStreamNotEnabled(message)
 
 
+def not_jetstream(what: str) -> JetStreamNotEnabled:
+    """Return the error for an answer that no JetStream gives."""
+    return JetStreamNotEnabled(f"What answered {what} is not JetStream, and key-value needs it.")
+
+
 _TABLE: dict[int, Any] = {
     BUCKET_NOT_FOUND: _not_found,
     10058: _exists,

@@ -19,7 +19,14 @@ from django_natskv.exceptions import (
 )
 from django_natskv.kv._nats.client import Client
 from django_natskv.kv._nats.config import STREAM_PREFIX, BucketInfo
-from django_natskv.kv._nats.errors import CONSUMER_NOT_FOUND, NO_MESSAGE, NO_STORE, api_error, not_enabled
+from django_natskv.kv._nats.errors import (
+    CONSUMER_NOT_FOUND,
+    NO_MESSAGE,
+    NO_STORE,
+    api_error,
+    not_enabled,
+    not_jetstream,
+)
 from django_natskv.kv._nats.exchange import ConnectionLost, Exchange, Pause, Pull, Together, in_doubt
 from django_natskv.kv._nats.inbox import Inbox
 from django_natskv.kv._nats.messages import Stored, all_direct, from_direct, from_leader, status_of, stream_of
@@ -32,6 +39,7 @@ MAX_ANSWER = 2**20
 OLDEST_API_LEVEL = 1  # nats-server 2.11 (F14)
 ATOMIC_API_LEVEL = 2  # nats-server 2.12 (F19)
 NO_RESPONDERS = "503"
+_API_TYPE = "io.nats.jetstream.api."  # with this begins what every answer of the API calls itself
 _CREATE_TRIES = 4
 _CREATE_PAUSE = 0.05  # seconds between them
 _DROP_AGAIN = 0.5  # seconds after which the deletion of a consumer that is given up is asked for again
@@ -352,7 +360,14 @@ class Wire:
 def answer_of(reply: Any, what: str, bucket: str) -> dict[str, Any]:
     if status_of(reply) == NO_RESPONDERS:
         raise not_enabled()
-    answer: dict[str, Any] = json.loads(reply.data)
-    if "error" in answer:
-        raise api_error(answer["error"], what, bucket)
+    try:
+        answer = json.loads(reply.data)
+    except ValueError:
+        answer = None
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if isinstance(error, dict):
+        raise api_error(error, what, bucket)
+    # An account may import anything at all under a prefix: whoever listens there answers too.
+    if not isinstance(answer, dict) or not str(answer.get("type")).startswith(_API_TYPE):
+        raise not_jetstream(what)
     return answer

@@ -316,6 +316,7 @@ class Driver:
             elif waiter.follows:
                 waiter.follows = False
                 self._following -= 1
+            waiter.bell = None  # or the next turn, if the step ends before it, would wait for one that rings no more
         if wanted:
             self._call_keeper.set()
 

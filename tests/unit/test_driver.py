@@ -256,7 +256,8 @@ class LateEcho(Echo):
     roused = False
 
 
-def test_a_step_that_ends_between_a_signal_and_the_next_wait_is_not_waited_for(runner: Runner) -> None:
+def late_after_a_signal(runner: Runner) -> None:
+    """Have a step end just after a signal's handler has run and the step was found not to be over."""
     step = LateEcho(runner.driver, "late", None)
 
     def note(*_: Any) -> None:
@@ -268,6 +269,14 @@ def test_a_step_that_ends_between_a_signal_and_the_next_wait_is_not_waited_for(r
         assert runner.call(wait_for(step)) == "late"
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_a_step_that_ends_between_a_signal_and_the_next_wait_is_not_waited_for(runner: Runner) -> None:
+    late_after_a_signal(runner)
+
+
+async def test_nor_is_it_by_a_thread_that_waits_while_another_one_drives(runner: Runner) -> None:
+    late_after_a_signal(runner)  # an event loop runs here: the keeper drives
 
 
 def test_a_post_to_a_loop_that_has_just_been_closed_goes_to_the_next(

@@ -124,6 +124,9 @@ class Session:
         self._runner.driver.mention(self._end)
 
     def _begin(self) -> None:
+        if self._stopped:  # by a thread that did not have to wait for another one to wake the loop
+            self._sink.ended()
+            return
         self._task = self._core.wire.client.spawn(self._run())
         self._task.add_done_callback(self._over)
 

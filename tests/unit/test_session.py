@@ -60,6 +60,13 @@ class FakeSink(Known):
         return super().forget(gone.subject)
 
 
+class EndedSink(FakeSink):
+    ends = 0
+
+    def ended(self) -> None:
+        self.ends += 1
+
+
 class FakeCore:
     name = "b"
     prefix = "$KV.b."
@@ -304,4 +311,11 @@ async def test_attempts_that_fail_come_later_and_later_within_bounds_and_not_in_
 
 
 def test_a_session_may_end_before_it_began():
-    FakeSession([info(1, 1)], [set()])._end()
+    sink = EndedSink()
+    session = FakeSession([info(1, 1)], [set()], sink)
+    session._stopped = True
+    session._end()  # which another thread's call can put before the beginning
+    assert sink.ends == 0
+    session._begin()
+    assert session._task is None
+    assert sink.ends == 1

@@ -6,6 +6,7 @@ Owns the format, and that a file is whole and one's own, or ignored. Knows nothi
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
 import json
 import logging
@@ -29,6 +30,7 @@ from django_natskv.kv.entries import Entry
 logger = logging.getLogger("django_natskv.local")
 
 SUFFIX = ".natskv"
+_UNFINISHED = ".natskv-unfinished"  # of a file that is being written, and of no file that is not ours
 _MAGIC = b"natskv local cache 2\n"  # another version is another magic
 _DIGEST = 32  # bytes
 _LENGTH = struct.Struct(">I")
@@ -105,7 +107,7 @@ class SnapshotFile:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._clear_away(directory)
         # Made with mode 0600.
-        descriptor, aside = tempfile.mkstemp(dir=directory, prefix=f".{self.path.name}.")
+        descriptor, aside = tempfile.mkstemp(_UNFINISHED, f".{self.path.name}.", directory)
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.writelines(parts)
@@ -118,7 +120,7 @@ class SnapshotFile:
 
     def _clear_away(self, directory: Path) -> None:
         """Remove what writers left behind that were killed in the middle."""
-        for left in directory.glob(f".{self.path.name}.*"):
+        for left in directory.glob(f".{glob.escape(self.path.name)}.*{_UNFINISHED}"):
             with contextlib.suppress(OSError):
                 if left.stat().st_mtime < time.time() - _ABANDONED:
                     left.unlink()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import stat
 import threading
@@ -208,15 +207,6 @@ def test_a_writer_that_is_killed_leaves_a_whole_file(bucket, server, program, di
     assert cache.value("text") == "some"
     assert len(cache.keys()) == 22
     assert "ignored" not in caplog.text
-
-
-def test_what_a_killed_writer_left_is_cleared_away(file, server, bucket, connect_kv, directory):
-    left = directory / f".{file.name}.abc"
-    left.write_bytes(b"half")
-    os.utime(left, (time.time() - 3_600,) * 2)
-    server.start()
-    live(cache_of(connect_kv, server, directory)).close()
-    eventually(lambda: not left.exists())
 
 
 def test_a_stale_copy_is_not_written(bucket, server, connect_kv, directory):

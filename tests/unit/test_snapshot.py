@@ -1,0 +1,64 @@
+"""The snapshot file beside other files: what it is written over, and what is cleared away with it."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from django_natskv.kv._snapshot import SnapshotFile
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def written(path: Path) -> bool:
+    """Write a file without entries, which takes no keeper of any."""
+    keeper: Any = None
+    return SnapshotFile(path, "this").write([], keeper, NOW)
+
+
+@pytest.mark.parametrize("name", ["env", "*", "[a]"])
+def test_what_a_killed_writer_left_is_cleared_away_and_nothing_else(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    seen: set[Path] = set()
+    with monkeypatch.context() as patch:
+        patch.setattr("django_natskv.kv._snapshot.os.fsync", lambda _: seen.update(tmp_path.iterdir()))
+        assert written(path)
+    (aside,) = seen
+    others = [tmp_path / other for other in (".env.local", ".flags.natskv", f".{name}.backup", f".{name}.old.natskv")]
+    for file in (aside, *others):
+        file.write_text("half")
+        os.utime(file, (time.time() - 3_600,) * 2)
+    assert written(path)
+    assert {*tmp_path.iterdir()} == {path, *others}
+
+
+def test_what_another_process_is_writing_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "flags"
+    beside: list[int] = []
+
+    def meanwhile(_: int) -> None:
+        beside.append(len([*tmp_path.iterdir()]))
+        if len(beside) == 1:
+            assert written(path)
+
+    monkeypatch.setattr("django_natskv.kv._snapshot.os.fsync", meanwhile)
+    assert written(path)
+    assert beside == [1, 2]
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_a_link_in_its_place_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.write_text("precious")
+    path = tmp_path / "flags"
+    path.symlink_to(there)
+    assert written(path)
+    assert not path.is_symlink()
+    assert there.read_text() == "precious"

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import KeysView, Sequence
+from collections.abc import Callable, KeysView, Sequence
 from concurrent.futures import Future, InvalidStateError, TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -68,6 +68,7 @@ class Gate:
 
     def __init__(self) -> None:
         self._future: Future[None] = Future()
+        self._awaiting: set[Callable[[], None]] = set()  # not callbacks of the future, which nobody can take back
 
     @property
     def is_open(self) -> bool:
@@ -78,6 +79,8 @@ class Gate:
         """Let everybody through, for good."""
         with contextlib.suppress(InvalidStateError):
             self._future.set_result(None)
+        for tell in list(self._awaiting):
+            tell()
 
     def wait_open(self, timeout: float) -> bool:
         """Block up to ``timeout`` seconds; tell whether it has happened."""
@@ -87,18 +90,23 @@ class Gate:
 
     async def await_open(self, timeout: float) -> bool:  # noqa: ASYNC109 - the twin of wait_open()
         """See wait_open()."""
-        if self.is_open:
-            return True
+        if self.is_open or timeout <= 0:
+            return self.is_open
         loop = asyncio.get_running_loop()
         opened = asyncio.Event()
 
-        def tell(_future: Future[None]) -> None:
+        def tell() -> None:
             with contextlib.suppress(RuntimeError):  # that loop is closed by now
                 loop.call_soon_threadsafe(opened.set)
 
-        self._future.add_done_callback(tell)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(opened.wait(), max(0.0, timeout))
+        self._awaiting.add(tell)
+        try:
+            if not self.is_open:  # not since it was looked at, before anybody would have told this one
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(timeout):
+                        await opened.wait()
+        finally:
+            self._awaiting.discard(tell)
         return self.is_open
 
 

@@ -72,7 +72,9 @@ class Mirror:
         self._changed = changed
         self._report = report
         self._swapped = swapped
-        self._writing = threading.Lock()  # between the loop, threads that write themselves and those that read all
+        # Between the loop, threads that write themselves and those that read all. A thread may come to it again: in a
+        # signal's handler, or where somebody who is told of what does not decode reads this very copy.
+        self._writing = threading.RLock()
         self._state = State()
         self.own: dict[str, Own] = {}
         self.filled = False
@@ -210,7 +212,8 @@ class Mirror:
             some = news[start : start + _PART]
             if not into.take_together(self._keeper, some, self._wanted):
                 for stored in some:
-                    self._place(stored, into)
+                    key = self._keeper.core.key(stored)
+                    into.place(key, stored, self._kept(key, stored, into))
             if into.bytes > self._most:
                 break
             breathe()
@@ -252,8 +255,9 @@ class Mirror:
         """Take a new revision."""
         key = self._keeper.core.key(stored)
         with self._writing:
+            kept = self._kept(key, stored, self._state)
             old = self.entries.get(key)
-            self._place(stored, self._state)
+            self._state.place(key, stored, kept)
             self._confirm(key, stored.revision)
             new = self.entries.get(key)
             self.moment = object()
@@ -285,12 +289,10 @@ class Mirror:
 
     # --- placing ---
 
-    def _place(self, stored: Stored, into: State) -> None:
-        """Put a revision where it belongs, over whatever is there of its key."""
-        key = self._keeper.core.key(stored)
+    def _kept(self, key: str, stored: Stored, into: State) -> Kept | None:
+        """Return what is to be held of a key from a revision on."""
         is_live = not stored.headers or stored.is_live
-        kept = self._decoded(key, stored, into) if is_live and self._wanted(key) else None
-        into.place(key, stored, kept)
+        return self._decoded(key, stored, into) if is_live and self._wanted(key) else None
 
     def _decoded(self, key: str, stored: Stored, into: State) -> Kept | None:
         """Return the entry of a value, or the last good one of its key."""

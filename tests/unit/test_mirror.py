@@ -306,6 +306,23 @@ def test_the_last_good_value_stays_where_a_new_one_does_not_decode(caplog):
     assert store.mirror.undecodable == 0
 
 
+def test_who_is_told_of_a_value_that_does_not_decode_may_read_the_copy():
+    store = warm(stored("a", 1), stored("b", 2))
+    read: list[Any] = []
+    store.mirror._report = lambda _: read.append((store.value("a"), store.mirror.items().keys()))
+    store.mirror.apply(stored("a", 3, b"\xff"))
+    assert read == [("v", {"a", "b"})]
+    assert store.changes == []
+
+
+def test_a_signals_handler_may_read_the_copy_that_its_thread_was_just_reading():
+    store = warm(stored("a", 1), stored("b", 2))
+    with store.mirror._writing:
+        assert store.value("a") == "v"
+        store.own("b", 3)
+        assert store.mirror.items()["b"].value == "mine"
+
+
 MANY = [stored(f"key-{number}", number, f'"value {number}"'.encode()) for number in range(1, 200)]
 AMONG_MANY = [
     [],

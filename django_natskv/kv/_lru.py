@@ -42,12 +42,15 @@ class Lru:
 
     Nothing is stored, and nothing held is found, unless the watch is on. A read that began before an interruption, or
     during which its key moved on beyond what it found, is not stored.
+
+    A signal's handler may come to the lock again that its thread holds. Nothing is called, and so none can run, between
+    a look at what is held and the change that goes by it.
     """
 
     def __init__(self, keeper: Keeper, most: int) -> None:
         self._keeper = keeper
         self._most = most
-        self._writing = threading.Lock()
+        self._writing = threading.RLock()
         self._held: dict[str, Held] = {}  # oldest first
         self._readings: dict[str, list[Reading]] = {}
         self._epoch = 0
@@ -96,16 +99,25 @@ class Lru:
         """Take that a read of ``key`` begins; ``end`` or ``give_up`` follows."""
         with self._writing:
             reading = Reading(key, self._epoch if self._on else -1, now)
-            self._readings.setdefault(key, []).append(reading)
+            if key not in self._readings:
+                self._readings[key] = []
+            self._readings[key] += [reading]
             return reading
 
     def end(self, reading: Reading, entry: Entry | None) -> None:
         """Take what was read, and keep it if nothing can have overtaken it."""
+        key, found = reading.key, entry.revision if entry is not None else 0
+        held = Held(entry, reading.begun, OVERHEAD + len(key) if entry is None else weight(entry))
         with self._writing:
+            if self._on and reading.epoch == self._epoch and reading.passed <= found:
+                if key in self._held:
+                    self.bytes -= self._held[key].size
+                    del self._held[key]
+                if held.size <= self._most:
+                    self._held[key] = held
+                    self.bytes += held.size
+                self._make_room(key)
             self._let_go(reading)
-            overtaken = reading.passed > (entry.revision if entry is not None else 0)
-            if self._on and reading.epoch == self._epoch and not overtaken:
-                self._keep(reading, entry)
 
     def give_up(self, reading: Reading) -> None:
         """Take that a read has failed."""
@@ -158,32 +170,26 @@ class Lru:
         begun, proven = self._quiet
         return begun <= held.read and now - proven < TRUST
 
-    def _keep(self, reading: Reading, entry: Entry | None) -> None:
-        key = reading.key
-        size = OVERHEAD + len(key) if entry is None else weight(entry)
-        self._drop(key)
-        if size > self._most:
-            return
-        self._held[key] = Held(entry, reading.begun, size)
-        self.bytes += size
+    def _make_room(self, newest: str) -> None:
         while self.bytes > self._most:
-            oldest = next(iter(self._held))
-            held = self._held[oldest]
-            if held.used or oldest == key:
-                # Read since it came: it gets a second chance, at the end of the line.
-                held.used = False
+            for oldest in self._held:  # the first, without a call
+                held = self._held[oldest]
                 del self._held[oldest]
-                self._held[oldest] = held
-            else:
-                self._drop(oldest)
+                if held.used or oldest == newest:
+                    # Read since it came: it gets a second chance, at the end of the line.
+                    held.used = False
+                    self._held[oldest] = held
+                else:
+                    self.bytes -= held.size
+                break
 
     def _drop(self, key: str) -> None:
-        held = self._held.pop(key, None)
-        if held is not None:
-            self.bytes -= held.size
+        if key in self._held:
+            self.bytes -= self._held[key].size
+            del self._held[key]
 
     def _let_go(self, reading: Reading) -> None:
-        readings = self._readings[reading.key]
-        readings.remove(reading)
-        if not readings:
-            del self._readings[reading.key]
+        key = reading.key
+        self._readings[key].remove(reading)
+        if key in self._readings and not self._readings[key]:
+            del self._readings[key]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -9,8 +11,8 @@ import pytest
 
 from django_natskv.kv import Entry, Operation, codecs
 from django_natskv.kv._core import Core
-from django_natskv.kv._kept import Clock, Keeper, special
-from django_natskv.kv._lru import TRUST, Lru
+from django_natskv.kv._kept import OVERHEAD, Clock, Keeper, special
+from django_natskv.kv._lru import TRUST, Lru, __file__ as lru_file
 from django_natskv.kv._nats.config import BucketInfo
 
 T0 = datetime(2030, 1, 1, tzinfo=UTC)
@@ -196,3 +198,39 @@ def test_what_has_expired_is_absent(store):
     store.now += 2.1
     assert store.find("a") is None
     assert store.lru.items(store.now) == {}
+
+
+def test_wherever_a_signals_handler_breaks_in_it_may_read_and_write_too() -> None:
+    """Handlers run behind calls: at each of them in turn, until one does not come to be called."""
+    for place in itertools.count():
+        store = Store(most=4 * (OVERHEAD + 2))
+        for key in "abcd":
+            store.read(key, entry(key, 1))
+        newest, calls = 1, itertools.count()
+
+        def handler(store: Store = store) -> None:
+            nonlocal newest
+            newest = 5
+            store.lru.changed("new", newest)
+            for key in ("new", "e", "f", "g"):  # which lets go of all that was there
+                store.read(key, entry(key, newest))
+
+        def broken_into(frame: Any, event: str, _: Any, place: int = place, calls: Any = calls) -> None:
+            if event in ("call", "c_return") and frame.f_code.co_filename == lru_file and next(calls) == place:
+                sys.setprofile(None)
+                handler()
+
+        sys.setprofile(broken_into)
+        try:
+            reading = store.lru.begin("new", store.now)
+            store.lru.end(reading, entry("new", newest))
+        finally:
+            sys.setprofile(None)
+        assert store.lru.bytes == sum(held.size for held in store.lru._held.values())
+        assert store.lru.bytes <= 4 * (OVERHEAD + 2)
+        assert not store.lru._readings
+        held = store.lru.find("new", store.now)
+        assert held is None or (held.entry is not None and held.entry.revision == newest), place
+        if newest == 1:
+            break
+    assert place > 5

@@ -53,4 +53,4 @@ def test_who_waited_on_a_loop_that_is_closed_keeps_nobody_from_being_told() -> N
     assert gate.is_open
     assert not waiting.done()
     waiting._log_destroy_pending = False  # type: ignore[attr-defined]  # as it is meant to be here
-    waiting.get_coro().close()  # type: ignore[union-attr]
+    waiting.get_coro().close()

@@ -24,7 +24,7 @@ from django_natskv.kv._session import Session
 from django_natskv.kv._snapshot import Saver, SnapshotFile
 from django_natskv.kv.entries import Entry
 from django_natskv.kv.local import LocalCache, LocalCacheStatus
-from django_natskv.kv.names import matcher
+from django_natskv.kv.names import check_key, matcher
 
 FIRST_SAVE = 0.5  # seconds from the end of a replay to the snapshot file
 SAVE = 5.0  # seconds from a change to the snapshot file
@@ -64,25 +64,25 @@ class MirrorCache(LocalCache["MirrorFeed"]):
         # In this order: a write of ours is let go only when the entries show it.
         if not self._own and type(entry := self._entries.get(key)) is Entry:
             return entry
-        return self._settled(key).mirror.look_up(key)
+        return self._settled(key).look_up(key)
 
     async def aget(self, key: str) -> Entry | None:
         """See get()."""
         # In this order: a write of ours is let go only when the entries show it.
         if not self._own and type(entry := self._entries.get(key)) is Entry:
             return entry
-        return (await self._asettled(key)).mirror.look_up(key)
+        return (await self._asettled(key)).look_up(key)
 
     def value(self, key: str, default: Any = None) -> Any:
         """Return the value of ``key``, or ``default`` when it is absent. See get()."""
         if self._own or type(entry := self._entries.get(key)) is not Entry:
-            entry = self._settled(key).mirror.look_up(key)
+            entry = self._settled(key).look_up(key)
         return default if entry is None else entry.value
 
     async def avalue(self, key: str, default: Any = None) -> Any:
         """See value()."""
         if self._own or type(entry := self._entries.get(key)) is not Entry:
-            entry = (await self._asettled(key)).mirror.look_up(key)
+            entry = (await self._asettled(key)).look_up(key)
         return default if entry is None else entry.value
 
     def view(self) -> Callable[[str], Entry | None] | None:
@@ -98,11 +98,11 @@ class MirrorCache(LocalCache["MirrorFeed"]):
 
     def keys(self) -> list[str]:
         """Return the live keys, in no particular order."""
-        return self._settled().mirror.keys()
+        return self._settled().keys()
 
     def items(self) -> dict[str, Entry]:
         """Return all entries by key, as they were at one moment."""
-        return self._settled().mirror.items()
+        return self._settled().items()
 
     def was_made_with(self, max_bytes: int | None, snapshot: str | os.PathLike[str] | None) -> bool:
         """See LocalCache."""
@@ -110,7 +110,7 @@ class MirrorCache(LocalCache["MirrorFeed"]):
         return max_bytes in (None, self.max_bytes) and same
 
     def close(self) -> None:
-        """Stop, write what is to be written to the snapshot file, and forget everything. A later use begins anew."""
+        """Stop, write what is to be written to the snapshot file, and forget everything. See LocalCache."""
         feed = self._feed
         if feed is not None:
             feed.save_now()
@@ -136,6 +136,40 @@ class MirrorCache(LocalCache["MirrorFeed"]):
             if self._feed is feed:
                 self._own = own
                 self._entries = entries
+
+    def _settled(self, key: str | None = None) -> Mirror:
+        """Return what is to be read, when there is something to serve or no more reason to wait; check ``key``."""
+        if key is not None:
+            check_key(key)
+        feed = self._running()
+        deadline = feed.deadline
+        while True:
+            if not feed.settled.is_open and not self._source.watching.driver.is_driven_here():
+                feed.settled.wait_open(deadline - time.monotonic())
+            mirror = self._readable(feed, deadline)
+            if mirror is not None:
+                return mirror
+            feed = self._running()
+
+    async def _asettled(self, key: str) -> Mirror:
+        check_key(key)
+        feed = self._running()
+        deadline = feed.deadline
+        while True:
+            await feed.settled.await_open(deadline - time.monotonic())
+            mirror = self._readable(feed, deadline)
+            if mirror is not None:
+                return mirror
+            feed = self._running()
+
+    def _readable(self, feed: MirrorFeed, deadline: float) -> Mirror | None:
+        """Return what ``feed`` holds; None if it ended with nothing, while there is time to wait for the next one.
+
+        What it held stands for the moment before its end. "Nothing" would be neither that nor what comes after it.
+        """
+        mirror = feed.mirror  # first: once it is over this is taken away
+        self._served(feed)
+        return None if feed.over and not mirror.filled and time.monotonic() < deadline else mirror
 
     def _cool(self) -> None:
         self._entries, self._own = {}, {}

@@ -9,14 +9,12 @@ from __future__ import annotations
 import abc
 import os
 import threading
-import time
 import weakref
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from django_natskv.kv._feed import Feed, Source, State
 from django_natskv.kv.entries import Entry
-from django_natskv.kv.names import check_key
 
 FeedT = TypeVar("FeedT", bound=Feed)
 
@@ -53,7 +51,7 @@ class LocalCache(abc.ABC, Generic[FeedT]):
 
     def __init__(self, source: Source, max_bytes: int) -> None:
         self._source = source
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()  # a signal's handler may read, or close, what its thread was just starting
         self._feed: FeedT | None = None
         self._closed = False
         self.max_bytes = max_bytes
@@ -154,7 +152,10 @@ class LocalCache(abc.ABC, Generic[FeedT]):
         return LocalCacheStatus(State.WARMING, None)
 
     def close(self) -> None:
-        """Stop, and forget everything. Returns at once; safe to repeat. A later use begins anew."""
+        """Stop, and forget everything. Returns at once; safe to repeat. A later use begins anew.
+
+        A read that it overtakes finds what was held; one that still waited for something to read begins anew too.
+        """
         with self._starting:
             feed, self._feed = self._feed, None
             self._closed = True
@@ -164,7 +165,7 @@ class LocalCache(abc.ABC, Generic[FeedT]):
 
     def forked(self) -> None:
         """Take, in a forked child, that the feed belongs to the parent: the next use starts one of the child's own."""
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._feed, self._closed = None, False
         self._cool()
 
@@ -181,26 +182,13 @@ class LocalCache(abc.ABC, Generic[FeedT]):
             feed = self._feed
             if feed is None or (feed.over and feed.refusal is None):
                 self._cool()
-                feed = self._feed = self._new_feed()
+                new = self._new_feed()
+                if self._feed is not feed:
+                    return self._running()  # a signal's handler was faster
+                feed = self._feed = new
                 self._closed = False
                 feed.start()
             return feed
-
-    def _settled(self, key: str | None = None) -> FeedT:
-        """Return the feed, started, when there is something to serve or no more reason to wait; check ``key``."""
-        if key is not None:
-            check_key(key)
-        feed = self._running()
-        if not feed.settled.is_open and not self._source.watching.driver.is_driven_here():
-            feed.settled.wait_open(feed.deadline - time.monotonic())
-        return self._served(feed)
-
-    async def _asettled(self, key: str) -> FeedT:
-        check_key(key)
-        feed = self._running()
-        if not feed.settled.is_open:
-            await feed.settled.await_open(feed.deadline - time.monotonic())
-        return self._served(feed)
 
     @staticmethod
     def _served(feed: FeedT) -> FeedT:

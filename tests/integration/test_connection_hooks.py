@@ -18,6 +18,7 @@ from nats.protocol.parser import Parser
 
 from django_natskv.kv._nats.lean import LeanClient, LeanParser, Message, block_of
 from django_natskv.kv._nats.sink import Sink
+from django_natskv.kv.changes import Change
 from tests.fix_connections import Connect
 from tests.fix_servers import NatsServer
 from tests.fix_waiting import aeventually, eventually
@@ -242,6 +243,8 @@ def test_everything_is_right_without_the_hooks(connect: Connect, nats_server: Na
     bucket.delete("key-0")
     assert [entry.value for entry in bucket.history("key-0")] == [["key-0"], None]
     assert bucket.get("missing") is None
+    revisions = bucket.write_many([Change.put(key, [key]) for key in keys])
+    assert revisions == [bucket.get(key).revision for key in keys]
 
     async def awaiting() -> None:
         await asyncio.gather(*(bucket.aput(key, 2) for key in keys))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from django_natskv.exceptions import AuthInvalid, NotConnected, OperationalError, PermissionsViolation
+from django_natskv.kv import Change
 from tests.fix_connections import Connect
 from tests.fix_servers import MakeServer, NatsServer
 from tests.fix_waiting import eventually
@@ -210,6 +211,21 @@ def test_the_permission_to_hear_answers_taken_away_while_connected(connect: Conn
     reload(server, users(""))
     eventually(lambda: connection.status == "connected", 10)
     assert bucket.put("key", 1) == 1
+
+
+def test_of_several_writes_those_that_are_not_permitted_fail_and_no_others(
+    connect: Connect, make_server: MakeServer
+) -> None:
+    server = make_server(config=users('publish: { deny: "$KV.b.No.*" }'))
+    connection = connect(server.url, USER="app", PASSWORD="p")
+    bucket = connection.kv().create_bucket({"bucket": "b"})
+    results: list[Any] = bucket.write_many([Change.put(key, 1) for key in ("a", "No.1", "b", "No.2", "c")])
+    assert [result if isinstance(result, int) else result.subject for result in results] == [
+        1, "$KV.b.No.1", 2, "$KV.b.No.2", 3,
+    ]  # fmt: skip
+    assert "putting 'No.2' in bucket 'b'" in str(results[3])
+    assert [result.subject for result in bucket.write_many([Change.delete("No.3")])] == ["$KV.b.No.3"]
+    assert connection._requests._in_flight == {}
 
 
 def test_violations_are_not_hoarded(connect: Connect, make_server: MakeServer) -> None:

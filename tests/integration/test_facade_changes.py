@@ -238,6 +238,15 @@ def test_too_large_and_not_there_are_results_like_any_other_error(make_bucket, c
     assert [type(result) for result in gone] == [BucketNotFound, BucketNotFound]
 
 
+def test_what_no_server_takes_is_not_sent_and_the_rest_is(bucket):
+    results = bucket.write_many([Change.put("a", "x"), Change.put("b", "x" * 2**20), Change.put("c", "x")])
+    assert [getattr(result, "type", result) for result in results] == [1, "value-too-large", 2]
+    assert results[1].key == "b"
+    [alone] = bucket.write_many([Change.put("b", "x" * 2**20)])
+    assert alone.type == "value-too-large"
+    assert bucket.get_many(list("abc")).keys() == {"a", "c"}
+
+
 def test_own_writes_of_several_changes_are_in_the_local_cache_at_once(nats_server, bucket_name, connect):
     connection = connect(nats_server.url)
     bucket = connection.kv().create_bucket({"bucket": bucket_name})

@@ -18,7 +18,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from enum import StrEnum
 from functools import partial
-from operator import itemgetter
+from operator import attrgetter
 from typing import Any
 
 from nats.errors import Error
@@ -28,14 +28,15 @@ from django_natskv.exceptions import (
     ConnectFailed,
     NotConnected,
     OperationalError,
-    ValueTooLarge,
 )
 from django_natskv.kv import spread
 from django_natskv.kv._nats.dial import Dialled, parse_violation, refused
+from django_natskv.kv._nats.errors import too_large
 from django_natskv.kv._nats.exchange import ConnectionLost, Exchange
 from django_natskv.kv._nats.lean import LeanClient, block_of
 from django_natskv.kv._nats.servers import Servers, as_operational
 from django_natskv.kv._nats.sink import Sink, run_through
+from django_natskv.kv._nats.volley import Volley
 from django_natskv.kv.driver import Driver
 from django_natskv.kv.settings import ConnectionSettings
 
@@ -45,7 +46,7 @@ PATIENCE = 0.5  # seconds that a request which may be repeated waits for a lost 
 
 _ANSWERS = "answers to requests"  # what is refused to who may not subscribe
 
-_SUBJECT = itemgetter(0)
+_SUBJECT = attrgetter("subject")
 
 Listener = Callable[[str, OperationalError | None], None]
 
@@ -191,28 +192,34 @@ class Client:
             exchange.finish(self._unavailable(exchange))
 
     def _send(self, exchange: Exchange) -> None:
-        client = self.nats
+        exchange.token = str(next(self._tokens))
+        exchange.sent = True
+        self._in_flight[exchange.token] = exchange
+        try:
+            self.nats.corked = True  # until all that was posted has been published
+            if isinstance(exchange, Volley):
+                exchange.publish(self.nats, f"{self._prefix}{exchange.token}-", self.max_payload)
+            else:
+                self._publish(exchange)
+        except Exception as error:  # noqa: BLE001 - whatever nats-py refuses, this request fails and no other
+            exchange.sent = False
+            reason = str(error) or type(error).__name__
+            exchange.finish(NotConnected(f"The connection is not usable, {exchange.what} was not sent: {reason}."))
+        if exchange.over:
+            self._in_flight.pop(exchange.token, None)
+
+    def _publish(self, exchange: Exchange) -> None:
         block = block_of(exchange.headers)
         size = len(exchange.payload) + len(block or b"")
         if size > self.max_payload:
             # The server closes the connection for a message whose headers and payload exceed the limit (F9).
             exchange.finish(too_large(exchange.what, size, self.max_payload))
             return
-        exchange.token = str(next(self._tokens))
-        exchange.sent = True
-        self._in_flight[exchange.token] = exchange
-        try:
-            reply = exchange.inbox.attach(exchange) if exchange.inbox else self._prefix + exchange.token
-            client.corked = True  # until all that was posted has been published
-            if block is None:
-                run_through(client.publish(exchange.subject, exchange.payload, reply, exchange.headers))
-            else:
-                client.publish_now(exchange.subject, reply, exchange.payload, block)
-        except Exception as error:  # noqa: BLE001 - whatever nats-py refuses, this request fails and no other
-            self._in_flight.pop(exchange.token, None)
-            exchange.sent = False
-            reason = str(error) or type(error).__name__
-            exchange.finish(NotConnected(f"The connection is not usable, {exchange.what} was not sent: {reason}."))
+        reply = exchange.inbox.attach(exchange) if exchange.inbox else self._prefix + exchange.token
+        if block is None:
+            run_through(self.nats.publish(exchange.subject, exchange.payload, reply, exchange.headers))
+        else:
+            self.nats.publish_now(exchange.subject, reply, exchange.payload, block)
 
     @property
     def nats(self) -> LeanClient:
@@ -232,14 +239,18 @@ class Client:
         return f"{self._prefix.rpartition('.')[0].rpartition('.')[0]}.{secrets.token_hex(8)}"
 
     def _receive(self, message: Any) -> None:
-        exchange = self._in_flight.get(message.subject[len(self._prefix) :])
-        if exchange is not None:
-            self.deliver(exchange, message)
+        self._receive_all((message,))
 
     def _receive_all(self, messages: Sequence[Any]) -> None:
+        start = len(self._prefix)
         for subject, replies in itertools.groupby(messages, _SUBJECT):
-            exchange = self._in_flight.get(subject[len(self._prefix) :])
-            if exchange is not None:
+            token, _, number = subject[start:].partition("-")
+            exchange = self._in_flight.get(token)
+            if isinstance(exchange, Volley):
+                exchange.settle(int(number), next(replies))
+                if exchange.over:
+                    self._in_flight.pop(token, None)
+            elif exchange is not None:
                 self.deliver_all(exchange, list(replies))
 
     def deliver(self, exchange: Exchange, message: Any) -> None:
@@ -379,11 +390,15 @@ class Client:
             logger.debug("nats-py reports: %s", error)
             return
         action, subject = violation
-        matching = [exchange for exchange in self._in_flight.values() if exchange.needs(action).lower() == subject]
-        for exchange in matching:
-            self._in_flight.pop(exchange.token, None)
-            missing = exchange.subject if action == "publish" else self._inboxes
-            exchange.finish(refused(violation, missing, exchange.what))
+
+        def refusal(needed: str, what: str) -> OperationalError:
+            return refused(violation, needed if action == "publish" else self._inboxes, what)
+
+        in_flight = list(self._in_flight.items())
+        matching = [(token, exchange) for token, exchange in in_flight if exchange.refuse(action, subject, refusal)]
+        for token, exchange in matching:
+            if exchange.over:
+                self._in_flight.pop(token, None)
         if action == "subscription" and self._prefix.lower().startswith(subject.removesuffix("*")) and not lost.done():
             # The permission to hear replies was taken away: nothing can be answered on this connection any more.
             lost.set_result(refused(violation, self._inboxes, _ANSWERS))
@@ -410,9 +425,3 @@ class Client:
             await dialled.close()
         self._fresh()
         self._enter(State.CLOSED, None)
-
-
-def too_large(what: str, size: int, limit: int) -> ValueTooLarge:
-    """Return the error for a message over the server's limit."""
-    message = f"{what} would send {size:,} bytes and the server takes {limit:,} in one message. Nothing was sent."
-    return ValueTooLarge(message, size=size, limit=limit)

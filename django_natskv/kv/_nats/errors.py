@@ -108,3 +108,9 @@ def too_large_for_server(what: str, bucket: str, key: str, size: int, limit: int
 def wrong_revision(what: str, bucket: str, key: str) -> OperationalError:
     """Return the error for a compare-and-set that we found lost by reading."""
     return _wrong_revision(what, bucket, key)
+
+
+def too_large(what: str, size: int, limit: int) -> ValueTooLarge:
+    """Return the error for a message over the server's limit."""
+    message = f"{what} would send {size:,} bytes and the server takes {limit:,} in one message. Nothing was sent."
+    return ValueTooLarge(message, size=size, limit=limit)

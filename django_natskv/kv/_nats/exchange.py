@@ -80,11 +80,16 @@ class Exchange:
         """Hand several requests, this one among them, to the client."""
         self._client.submit_all(others)
 
-    def needs(self, action: str) -> str:
-        """Return the subject for which it needs the permission to ``action``: "publish" or "subscription"."""
-        if action == "publish":
-            return self.subject
-        return self.inbox.subject if self.inbox is not None else ""
+    def refuse(self, action: str, subject: str, refusal: Callable[[str, str], Exception]) -> bool:
+        """Fail if it needed the permission to ``action`` ("publish" or "subscription") on ``subject``, in lower case.
+
+        Tells whether it did. ``refusal`` makes the error of the subject that is missing and of what was tried.
+        """
+        needed = self.subject if action == "publish" else self.inbox.subject if self.inbox is not None else ""
+        if needed.lower() != subject:
+            return False
+        self.finish(refusal(needed, self.what))
+        return True
 
     def receive(self, message: Any) -> None:
         """Take a reply; called on the loop's thread, where nothing may escape (F8)."""
@@ -130,19 +135,19 @@ class Exchange:
         """Return the reply, or the list of them; raise what went wrong."""
         if not self.over:
             self.abandon()
-            raise self._timed_out()
+            raise self._timed_out(self.what)
         if self.error is not None:
             # A fresh traceback for each waiter; the class and its data stay.
             raise self.error
         return self.replies if self.many else self.replies[0]
 
-    def _timed_out(self) -> Exception:
+    def _timed_out(self, what: str) -> Exception:
         if not self.sent:
-            return NotConnected(f"No connection was made in time: {self.what} was not sent.")
+            return NotConnected(f"No connection was made in time: {what} was not sent.")
         if self.writes:
-            message = f"No answer came in time to {self.what}: it may have been applied. Read it to find out."
+            message = f"No answer came in time to {what}: it may have been applied. Read it to find out."
             return OperationTimedOut(message, may_have_been_applied=True)
-        return OperationTimedOut(f"No answer came in time to {self.what}.")
+        return OperationTimedOut(f"No answer came in time to {what}.")
 
 
 class Pull(Exchange):

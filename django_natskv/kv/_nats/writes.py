@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 from django_natskv.exceptions import OperationalError, OperationTimedOut, ValueTooLarge, WrongRevision
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.errors import api_error, too_large_for_bucket, too_large_for_server
-from django_natskv.kv._nats.exchange import ConnectionLost, Exchange, Pause, Together, in_doubt
+from django_natskv.kv._nats.exchange import ConnectionLost, Exchange, Pause, in_doubt
 from django_natskv.kv._nats.messages import MESSAGE_ID, status_of
 from django_natskv.kv._nats.verbs import NO_RESPONDERS, Wire
+from django_natskv.kv._nats.volley import Shot, Volley
 from django_natskv.kv.runner import Operation
 
 GUARD = "Nats-Expected-Last-Subject-Sequence"
@@ -49,7 +50,7 @@ class Writer:
         Raises ``WrongRevision``, ``BucketNotFound``, ``BucketFull``, ``ValueTooLarge`` (nothing was written) and
         ``OperationTimedOut`` (it may have been).
         """
-        headers = yield from self._headers(info, write)
+        headers = _headers(write, (yield from self._name(info, write)))
         try:
             return (yield from self._send(info, write, headers))
         except ConnectionLost:
@@ -74,26 +75,31 @@ class Writer:
         return results
 
     def _write_group(self, info: BucketInfo, group: Sequence[Write]) -> Operation[list[int | OperationalError]]:
-        results: list[int | OperationalError] = []
-        sent: list[tuple[int, Write, dict[str, str]]] = []
-        steps = []
-        for position, write in enumerate(group):
-            try:
-                headers = yield from self._headers(info, write)
-            except OperationalError as error:
-                results.append(error)
-                continue
-            results.append(0)
-            sent.append((position, write, headers))
-            steps.append(self._exchange(info, write, headers))
-        replies = yield Together(steps)
-        for (position, write, headers), reply in zip(sent, replies, strict=True):
+        named = yield from self._names(info, group)
+        results: list[Any] = list(named)
+        sent = [(position, group[position], name) for position, name in enumerate(named) if isinstance(name, str)]
+        if not sent:
+            return results
+        what = f"writing {len(sent):,} keys in bucket {info.bucket!r}"
+        shots = _shots(f"{self._wire.key_prefix}{info.origin}.", sent)
+        replies = yield Volley(self._wire.client, shots, what)
+        for (position, write, name), reply in zip(sent, replies, strict=True):
             stored = None if isinstance(reply, Exception) else _STORED(reply.data)
             if stored is None:
-                results[position] = yield from self._outcome(info, write, headers, reply)
+                results[position] = yield from self._outcome(info, write, _headers(write, name), reply)
             else:
                 results[position] = int(stored[1])
         return results
+
+    def _names(self, info: BucketInfo, group: Sequence[Write]) -> Operation[list[str | OperationalError]]:
+        """Return the id of each write, or the error that it meets before it is sent."""
+        names: list[str | OperationalError] = []
+        for write in group:
+            try:
+                names.append((yield from self._name(info, write)))
+            except OperationalError as error:
+                names.append(error)
+        return names
 
     def _outcome(
         self, info: BucketInfo, write: Write, headers: dict[str, str], reply: Any
@@ -111,23 +117,19 @@ class Writer:
         except OperationalError as error:
             return error
 
-    def _headers(self, info: BucketInfo, write: Write) -> Operation[dict[str, str]]:
-        """Return the headers of a write with its id and guard; ``ValueTooLarge`` when the bucket does not take it."""
-        headers = {**write.headers, MESSAGE_ID: self._wire.client.new_id()}
-        if write.expected is not None:
-            headers[GUARD] = str(write.expected)
-        limit = info.max_value_size
-        if limit < 0 or size_of(headers, write.data) <= limit:
-            return headers
+    def _name(self, info: BucketInfo, write: Write) -> Operation[str]:
+        """Return a new id for a write, "" where it must do without; ``ValueTooLarge`` where the write has no room."""
+        name, limit = self._wire.client.new_id(), info.max_value_size
+        if limit < 0 or size_of(_headers(write, name), write.data) <= limit:
+            return name
         # Where the value fits and the id does not, the value goes first: a write in doubt then stays in doubt.
-        del headers[MESSAGE_ID]
-        size = size_of(headers, write.data)
+        size = size_of(_headers(write, ""), write.data)
         if size > limit:
             # The limit may have been raised since the bucket was opened.
             limit = yield from self._limit(info)
         if 0 <= limit < size:
             raise too_large_for_bucket(write.what, info.bucket, write.key, size, limit)
-        return headers
+        return ""
 
     def _limit(self, info: BucketInfo) -> Operation[int]:
         return (yield from self._wire.info(info.origin)).max_value_size
@@ -192,6 +194,30 @@ class Writer:
             if stored is not None and stored.headers.get(MESSAGE_ID) == headers[MESSAGE_ID]:
                 return stored.revision
             raise
+
+
+def _headers(write: Write, name: str) -> dict[str, str]:
+    """Return all headers of a write that has ``name`` as its id, or none."""
+    headers = {**write.headers, MESSAGE_ID: name} if name else {**write.headers}
+    if write.expected is not None:
+        headers[GUARD] = str(write.expected)
+    return headers
+
+
+def _shots(prefix: str, writes: Sequence[tuple[int, Write, str]]) -> list[Shot]:
+    """Return the writes as they travel, each with its ``_headers``. Most have the same, which are joined once."""
+    shots = []
+    joined: dict[int, str] = {}
+    for _, write, name in writes:
+        key, data, headers, expected, what, _ = write
+        lines = joined.get(id(headers))
+        if lines is None:
+            lines = joined[id(headers)] = "".join([f"{header}: {value}\r\n" for header, value in headers.items()])
+        identity = f"{MESSAGE_ID}: {name}\r\n" if name else ""
+        guard = "" if expected is None else f"{GUARD}: {expected}\r\n"
+        block = f"NATS/1.0\r\n{lines}{identity}{guard}\r\n".encode() if lines or identity or guard else b""
+        shots.append(Shot(prefix + key, data, block, what))
+    return shots
 
 
 def _not_sent(what: str) -> OperationTimedOut:

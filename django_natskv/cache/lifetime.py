@@ -15,6 +15,7 @@ rounded up, and only reclaims the space; a header says when the entry is to be t
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from django_natskv.exceptions import InvalidTTL
@@ -33,12 +34,13 @@ _MARGIN = 1.0  # seconds that the server is told more, where the time left had t
 class Lifetime:
     """How long an entry is to live: ``seconds`` from when it is written, ``until`` a time; with neither for ever."""
 
-    __slots__ = ("_said", "seconds", "until")
+    __slots__ = ("_beside", "_said", "seconds", "until")
 
     def __init__(self, seconds: float | None = None, until: float | None = None) -> None:
         self.seconds = seconds
         self.until = until
         self._said: dict[str, str] | None = None
+        self._beside: tuple[Mapping[str, str], dict[str, str]] | None = None
 
     def headers(self) -> dict[str, str]:
         """Return the headers that say so; not to be changed."""
@@ -50,6 +52,13 @@ class Lifetime:
                 said = {} if self.until is None else {EXPIRES: f"{self.until:.6f}"}
             self._said = said  # one lifetime may be that of a thousand values
         return said
+
+    def beside(self, others: Mapping[str, str]) -> dict[str, str]:
+        """Return the headers that say so with ``others``, which do not change; not to be changed."""
+        beside = self._beside
+        if beside is None or beside[0] is not others:
+            beside = self._beside = others, {**others, **self.headers()}
+        return beside[1]
 
     def left(self, now: float) -> float | None:
         """Return the seconds that are left at ``now``, None for no end."""

@@ -211,10 +211,10 @@ class Store:
             return dumped
 
     def headers(self, key: Any, stored: str, lifetime: Lifetime, formats: Mapping[str, str]) -> dict[str, str]:
-        """Return all headers of a value."""
-        headers = {**formats, **lifetime.headers()}
+        """Return all headers of a value; not to be changed."""
+        headers = lifetime.beside(formats)
         if keys.is_hashed(stored) and len(escaped := keys.escape(str(key))) <= _LONGEST_KEY:
-            headers[KEY] = escaped
+            return {**headers, KEY: escaped}
         return headers
 
     def write(

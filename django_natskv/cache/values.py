@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -82,17 +82,17 @@ class Values:
         self._most_unsigned = most_unsigned
 
     def dump(self, key: str, value: Any) -> tuple[bytes, dict[str, str]]:
-        """Return the bytes and the headers to store for ``value`` under the stored key ``key``.
+        """Return the bytes and the headers, not to be changed, to store for ``value`` under the stored key ``key``.
 
         What the codec raises passes: ``PicklingError``, ``AttributeError``, ``TypeError``, ... Nothing was stored then.
         """
         if self._codec is not None:
             payload, form = self._compressed(self._codec.encode(value), self._most_unsigned)
-            return payload, {FORMAT: form} if form != self._name else {}
+            return payload, _said(form) if form != self._name else _NOTHING
         if type(value) is int and value.bit_length() <= _INT_BITS:  # a bool or an IntEnum has to come back as one
-            return str(value).encode(), {}
+            return str(value).encode(), _NOTHING
         payload, form = self._compressed(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
-        return signing.sign(_context(key, form), payload) + payload, {FORMAT: form}
+        return signing.sign(_context(key, form), payload) + payload, _said(form)
 
     def load(self, key: str, data: bytes, headers: Mapping[str, str] | None = None) -> Any:
         """Return the value of ``data``, as found under the stored key ``key`` with ``headers``.
@@ -155,6 +155,15 @@ class Values:
         except ImproperlyConfigured as error:  # "zstd", written where there is one
             message = f"The value of {key!r} cannot be decompressed: {error}"
             raise UnreadableValueError(message, key=key, reason="compression") from error
+
+
+_NOTHING: dict[str, str] = {}
+
+
+@cache
+def _said(form: str) -> dict[str, str]:
+    """Return the headers that name a format: the same ones each time, so that many values have them in common."""
+    return {FORMAT: form}
 
 
 def _context(key: str, form: str) -> bytes:

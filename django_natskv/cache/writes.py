@@ -152,12 +152,13 @@ def _put_many(
     known = (yield from store.place.ask("get_many", list(values))) if store.place.goes_back else None
     failed: dict[str, OperationalError] = {}
     changes: list[Change] = []
+    ttl_ms = lifetime.ttl_ms(0.0)
     for stored, (data, formats) in dumped.items():
         headers = store.headers(values[stored][0], stored, lifetime, formats)
         if store.chunks.wants(data):
             yield from _write_apart(store, stored, data, headers, lifetime, failed)
         elif known is None:
-            changes.append(Change(stored, Did.PUT, data, None, lifetime.ttl_ms(0.0), headers))
+            changes.append(Change(stored, Did.PUT, data, None, ttl_ms, headers))
         else:
             changes.append((yield from _over(store, stored, data, headers, lifetime, known.get(stored))))
     away = _away(failed)

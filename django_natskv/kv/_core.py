@@ -268,7 +268,7 @@ class Core:
         if headers is None:
             headers = change.wire_headers()
         data = self.encode(key, change.value) if operation is Did.PUT else b""
-        return Write(key, data, headers, guard, self._what(change.doing, key), guard == ABSENT)
+        return Write(key, data, headers, guard, change.doing, self.name, guard == ABSENT)
 
     def _create(self, write: Write) -> Operation[int]:
         for _ in range(_TRIES):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from django_natskv.exceptions import InvalidTTL, UsageError
@@ -22,7 +22,7 @@ _RESERVED = ("nats-", "kv-", "status", "description")  # the server's own, and w
 _VALUE = re.compile(r"(?:[!-~](?:[ -~]*[!-~])?)?")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Change:
     """One write of several, for ``Bucket.write_many``; made by ``put``, ``create``, ``update``, ``delete``, ``purge``.
 
@@ -36,6 +36,25 @@ class Change:
     ttl_ms: int | None = None
     headers: Mapping[str, str] | None = None
     erases_history: bool = False  # in the same write: the key is never absent in between
+
+    def __init__(
+        self,
+        key: str,
+        operation: Operation,
+        value: Any = None,
+        revision: int | None = None,
+        ttl_ms: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        erases_history: bool = False,
+    ) -> None:
+        # By the slots themselves: in half the time that a frozen dataclass takes to make itself.
+        _key(self, key)
+        _operation(self, operation)
+        _value(self, value)
+        _revision(self, revision)
+        _ttl_ms(self, ttl_ms)
+        _headers(self, headers)
+        _erases_history(self, erases_history)
 
     @classmethod
     def put(
@@ -109,6 +128,10 @@ class Change:
         erasing = {ROLLUP: "sub"} if self.erases_history else {}
         return {**check_headers(self.headers), **_MARKERS[self.operation], **erasing, **check_ttl(self.ttl_ms)}
 
+
+_key, _operation, _value, _revision, _ttl_ms, _headers, _erases_history = (
+    vars(Change)[each.name].__set__ for each in fields(Change)
+)
 
 _MARKERS: dict[Operation, dict[str, str]] = {
     Operation.PUT: {},

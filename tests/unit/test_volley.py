@@ -8,6 +8,7 @@ import pytest
 
 from django_natskv.exceptions import NotConnected, OperationTimedOut
 from django_natskv.kv._nats.volley import Shot, Volley
+from django_natskv.kv._nats.writes import Write
 
 CLIENT: Any = type("Client", (), {"forget": lambda self, exchange: None})()
 
@@ -19,7 +20,8 @@ def ended() -> list[bool]:
 
 @pytest.fixture
 def volley(ended: list[bool]) -> Volley:
-    made = Volley(CLIENT, [Shot(f"$KV.b.{key}", b"", b"", f"putting {key!r}") for key in "abc"], "writing 3 keys")
+    writes = [Write(key, b"", {}, None, "putting", "b") for key in "abc"]
+    made = Volley(CLIENT, [Shot(f"$KV.b.{write.key}", b"", b"", write) for write in writes], "writing 3 keys")
     made._done = lambda: ended.append(True)
     made.sent = True
     return made

@@ -6,7 +6,7 @@ Owns which answer belongs to which write. Knows nothing of what is written, nor 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from django_natskv.kv._nats.errors import too_large
 from django_natskv.kv._nats.exchange import Exchange
@@ -16,13 +16,20 @@ if TYPE_CHECKING:
     from django_natskv.kv._nats.lean import LeanClient
 
 
+class Told(Protocol):
+    """What can say what is tried, in words."""
+
+    @property
+    def what(self) -> str: ...
+
+
 class Shot(NamedTuple):
-    """One write as it travels: ``block`` are its headers as they are sent, ``what`` says in words what is tried."""
+    """One write as it travels: ``block`` are its headers as they are sent, ``told`` says in words what is tried."""
 
     subject: str
     payload: bytes
     block: bytes
-    what: str
+    told: Told
 
 
 class Volley(Exchange):
@@ -42,11 +49,11 @@ class Volley(Exchange):
 
     def publish(self, nats: LeanClient, prefix: str, most: int) -> None:
         """Publish all of them, to be answered at ``prefix`` and their numbers; what has over ``most`` bytes fails."""
-        for number, (subject, payload, block, what) in enumerate(self._shots):
+        for number, (subject, payload, block, told) in enumerate(self._shots):
             size = len(payload) + len(block)
             if size > most:
                 # The server closes the connection for a message that exceeds the limit (F9).
-                self.settle(number, too_large(what, size, most))
+                self.settle(number, too_large(told.what, size, most))
             else:
                 nats.publish_now(subject, f"{prefix}{number}", payload, block)
 
@@ -64,7 +71,7 @@ class Volley(Exchange):
             return False  # its answers come to the address of all, and whoever may not listen there has no connection
         refused = [number for number, shot in enumerate(self._shots) if shot.subject.lower() == subject]
         for number in refused:
-            self.settle(number, refusal(self._shots[number].subject, self._shots[number].what))
+            self.settle(number, refusal(self._shots[number].subject, self._shots[number].told.what))
         return bool(refused)
 
     def result(self) -> list[Any]:
@@ -74,5 +81,5 @@ class Volley(Exchange):
         if self._left:
             for number, shot in enumerate(self._shots):
                 if self.replies[number] is None:
-                    self.replies[number] = self.error or self._timed_out(shot.what)
+                    self.replies[number] = self.error or self._timed_out(shot.told.what)
         return self.replies

@@ -28,14 +28,20 @@ LEADERLESS_PAUSE = 0.1  # seconds between tries while a replicated bucket elects
 
 
 class Write(NamedTuple):  # one for each of many: three times as fast as a frozen dataclass
-    """One revision to be written; ``expected`` guards it, ``what`` says in words what is tried."""
+    """One revision to be written; ``expected`` guards it, ``doing`` says in a word what is tried in ``bucket``."""
 
     key: str
     data: bytes
     headers: dict[str, str]
     expected: int | None
-    what: str
+    doing: str
+    bucket: str
     creates: bool = False  # it wants no live value there: a marker it may write over
+
+    @property
+    def what(self) -> str:
+        """What is tried, in words."""
+        return f"{self.doing} {self.key!r} in bucket {self.bucket!r}"
 
 
 class Writer:
@@ -209,14 +215,14 @@ def _shots(prefix: str, writes: Sequence[tuple[int, Write, str]]) -> list[Shot]:
     shots = []
     joined: dict[int, str] = {}
     for _, write, name in writes:
-        key, data, headers, expected, what, _ = write
+        headers, expected = write.headers, write.expected
         lines = joined.get(id(headers))
         if lines is None:
             lines = joined[id(headers)] = "".join([f"{header}: {value}\r\n" for header, value in headers.items()])
         identity = f"{MESSAGE_ID}: {name}\r\n" if name else ""
         guard = "" if expected is None else f"{GUARD}: {expected}\r\n"
         block = f"NATS/1.0\r\n{lines}{identity}{guard}\r\n".encode() if lines or identity or guard else b""
-        shots.append(Shot(prefix + key, data, block, what))
+        shots.append(Shot(prefix + write.key, write.data, block, write))
     return shots
 
 

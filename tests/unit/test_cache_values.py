@@ -336,9 +336,9 @@ def test_a_secret_can_be_replaced_while_values_are_kept(settings):
 
 
 def test_no_other_setting_drops_the_derived_keys(settings):
-    first = signing._secrets()
+    first = signing._keyed()
     settings.USE_TZ = False
-    assert signing._secrets() is first
+    assert signing._keyed() is first
 
 
 # ---------------------------------------------------------------- what fails

@@ -1,0 +1,127 @@
+"""Large values of a cache: in chunks, whole or not at all, and no chunk is left behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import Any
+
+import pytest
+
+from django_natskv.cache import NatsKVCache
+from django_natskv.cache.steps import run
+from django_natskv.kv import Change
+
+LARGE = 3 * 2**20
+
+
+@pytest.fixture
+def plain(natskv: Any, bucket_name: str) -> NatsKVCache:
+    return NatsKVCache(bucket_name, {})
+
+
+def chunk_names(stored: Any) -> list[str]:
+    return [name for name in stored().keys("==chunk.>") if name]
+
+
+def test_a_large_value_comes_back_whole_and_its_chunks_go_with_it(cache, stored):
+    value = os.urandom(LARGE)
+    cache.set("k", value)
+    assert cache.get("k") == value
+    assert cache.get_many(["k"]) == {"k": value}
+    assert len(chunk_names(stored)) == 7
+    cache.set("k", value[::-1])
+    assert cache.get("k") == value[::-1]
+    assert len(chunk_names(stored)) == 7
+    assert cache.touch("k", 500)
+    assert 499 < cache.ttl("k") < 501
+    assert cache.get("k") == value[::-1]
+    assert len(chunk_names(stored)) == 7
+    assert cache.incr_version("k") == 2
+    assert cache.get("k", version=2) == value[::-1]
+    assert cache.delete("k", version=2)
+    assert chunk_names(stored) == []
+    cache.set_many({"a": value, "b": 1})
+    assert cache.get_many(["a", "b"]) == {"a": value, "b": 1}
+    cache.set("a", 1)
+    assert chunk_names(stored) == []
+    cache.add("k", value)
+    cache.delete_many(["k"])
+    assert chunk_names(stored) == []
+    cache.set("k", value)
+    cache.clear()
+    assert chunk_names(stored) == []
+
+
+def test_seventy_megabytes(plain):
+    value = os.urandom(70 * 10**6)
+    plain.set("k", value)
+    assert plain.get("k") == value
+
+
+def test_a_reader_sees_the_old_or_the_new_value_whole(plain):
+    values = [bytes([number]) * (LARGE // 2 + number) for number in range(4)]
+    plain.set("k", values[0])
+    over = threading.Event()
+
+    def write() -> None:
+        writer = NatsKVCache(plain._location, {})
+        for _ in range(5):
+            for value in values:
+                writer.set("k", value)
+        over.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    read = 0
+    while not over.is_set():
+        assert plain.get("k") in values
+        read += 1
+    thread.join()
+    assert read > 3
+
+
+def test_a_value_whose_chunks_are_gone_is_a_miss_and_can_be_added_again(cache, stored):
+    cache.set("k", os.urandom(LARGE))
+    bucket = stored()
+    bucket.purge(chunk_names(stored)[0])
+    assert cache.get("k", "default") == "default"
+    assert cache.get_many(["k"]) == {}
+    assert cache.ttl("k") == 0.0
+    assert not cache.touch("k")
+    assert not cache.delete("k")
+    cache.set("k", os.urandom(LARGE))
+    bucket.purge(chunk_names(stored)[0])
+    assert cache.add("k", "new")
+    assert cache.get("k") == "new"
+
+
+def test_chunks_without_a_head_are_swept(plain, stored):
+    plain.set("k", os.urandom(LARGE))
+    orphans = [Change.put(f"==chunk._.0123456789.{number}.1.lost", b"x" * 1000) for number in range(3)]
+    stored().write_many(orphans)
+    chunks = plain._store.chunks
+    chunks.grace = 0.0
+    chunks._sweep_at = 0.0
+    plain.set("other", os.urandom(LARGE))
+    assert len(chunk_names(stored)) == 14
+    assert plain.get("k") is not None
+    assert not [name for name in chunk_names(stored) if name.endswith("lost")]
+
+
+def test_chunks_that_are_new_are_left_for_their_head_to_come(plain, stored):
+    plain.set("k", 1)
+    stored().put("==chunk._.0123456789.0.1.coming", b"x")
+    assert run(plain._store.chunks.sweep()) == 0
+    assert len(chunk_names(stored)) == 1
+
+
+def test_a_server_that_takes_less_gets_smaller_chunks(make_server, settings, tmp_path):
+    server = make_server(config="max_payload: 64KB")
+    settings.NATSKV = {"default": {"SERVERS": [server.url]}}
+    cache = NatsKVCache("cache", {})
+    value = os.urandom(300_000)
+    cache.set("k", value)
+    assert cache.get("k") == value
+    assert cache.set_many({"m": value, "n": 1}) == []
+    assert cache.get_many(["m", "n"]) == {"m": value, "n": 1}

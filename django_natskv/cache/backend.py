@@ -113,7 +113,7 @@ class NatsKVCache(Inside):
         return await self._arun(self._set_many(data, self._names_of(data, version), self._seconds(timeout)), list(data))
 
     def delete_many(self, keys: Iterable[Any], version: Any = None) -> None:
-        """Remove several keys, in two requests or a few."""
+        """Remove several keys, side by side."""
         return self._run(self._delete_many(self._names_of(keys, version)))
 
     async def adelete_many(self, keys: Iterable[Any], version: Any = None) -> None:

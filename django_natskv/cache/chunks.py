@@ -16,6 +16,7 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,8 @@ _ROOM = 4096  # bytes of a message that are left for headers
 _AT_ONCE = 2 * 2**20  # bytes of chunks in one call, each of which has a deadline of its own
 _MARGIN_MS = 60_000  # that chunks outlive their head
 _REMEMBERED = 10_000  # heads
+LOOK = 60.0  # seconds for which it is remembered which keys have chunks, where it is asked for
+_FEW = 1_000  # names of chunks that are worth to be looked at for that
 SWEEP = 300.0  # seconds between two looks for chunks without a head, in a process that writes
 # Seconds since its last chunk after which a head is not expected any more. A writer that was suspended for longer wrote
 # for nothing: its value is a miss.
@@ -73,6 +76,8 @@ class Chunks:
         self._size = SIZE
         # Of the keys that this process knows as chunked: the revision at which they were, and the head.
         self._heads: dict[str, tuple[int, Head]] = {}
+        self._chunked: frozenset[str] | None = frozenset()  # keys that had chunks at the last look; None: any may have
+        self._look_at = 0.0
         self._swept = False  # by this process
         self._sweep_at = time.monotonic() + SWEEP
         self.grace = GRACE
@@ -158,6 +163,29 @@ class Chunks:
         """Tell whether all chunks of a head are there, without reading them."""
         names: list[str] = yield from self._place.ask("keys", keys.all_chunks(self._prefix, head.identity))
         return head.count == len(names) and head.size >= 0
+
+    def among(self, stored: Iterable[str]) -> Operation[set[str]]:
+        """Return those of ``stored`` that may have chunks.
+
+        What others have written in chunks since the last look is not among them: a sweep finds the chunks of those.
+        """
+        if time.monotonic() >= self._look_at:
+            yield from self._look()
+        chunked = self._chunked
+        return {name for name in stored if chunked is None or name in chunked or name in self._heads}
+
+    def _look(self) -> Operation[None]:
+        chunked: frozenset[str] | None = None
+        try:
+            names: list[str] = yield from self._place.ask("keys", keys.all_chunks(self._prefix))
+            if len(names) <= _FEW:
+                chunked = frozenset(found[0] for found in map(keys.chunk_of, names) if found)
+        except AWAY:
+            raise
+        except OperationalError as error:  # a user who may not list keys may remove values all the same
+            logger.debug("Chunks in bucket %s could not be listed: %s", self._place.name, error)
+        self._look_at = time.monotonic() + (SWEEP if chunked is None else LOOK)
+        self._chunked = chunked
 
     def erase(self, head: Head) -> Operation[None]:
         """Remove the chunks of a head that is no more, or never was; leave them to a sweep where that fails.

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from django_natskv.cache import keys
 from django_natskv.cache.steps import Operation
 from django_natskv.cache.store import Store
-from django_natskv.cache.writes import delete_many
+from django_natskv.cache.writes import remove_many
 
 
 def clear(store: Store) -> Operation[None]:
@@ -37,7 +37,7 @@ def make_room(store: Store, wanted: Collection[str], most: int, frequency: int) 
         over = len({*there, *wanted}) - most
         if over > 0:
             count = max(over, len(there) // frequency if frequency else len(there))
-            yield from delete_many(store, there[:count])
+            yield from remove_many(store, there[:count])
             there = there[count:]
         store.seen = set(there)
     store.seen.update(wanted)

@@ -115,7 +115,7 @@ class Inside(BaseCache):
         return failed
 
     def _delete_many(self, wanted: Mapping[str, Any]) -> Operation[None]:
-        yield from writes.delete_many(self._store, wanted)
+        yield from writes.remove_many(self._store, wanted)
 
     def _get_or_set(self, key: Any, stored: str, default: Any, seconds: float | None, *, lock: bool) -> Operation[Any]:
         add = partial(self._add, key, stored, seconds=seconds)

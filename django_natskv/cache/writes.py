@@ -15,7 +15,7 @@ from django_natskv.cache.chunks import CHUNKS, Head
 from django_natskv.cache.lifetime import EXPIRES, KEPT, TTL, Lifetime
 from django_natskv.cache.place import is_away
 from django_natskv.cache.steps import Operation
-from django_natskv.cache.store import MISSING, Found, Store
+from django_natskv.cache.store import MARKER_TTL_MS, MISSING, Found, Store
 from django_natskv.exceptions import OperationalError, ValueTooLarge, WrongRevision
 from django_natskv.kv import Change, Entry, Operation as Did
 
@@ -105,6 +105,21 @@ def delete(store: Store, stored: str) -> Operation[bool]:
     raise backoff.contended("deleting", stored, store.place.name)
 
 
+def remove_many(store: Store, stored: Iterable[str]) -> Operation[None]:
+    """Remove whatever there is under several keys, in one request or a few."""
+    wanted = dict.fromkeys(stored)
+    yield from store.place.opened()
+    # What has to be seen first: how long a tombstone must stay (F1), and chunks, which go with their head.
+    seen = wanted if store.place.goes_back else (yield from store.chunks.among(wanted))
+    if seen:
+        yield from delete_many(store, seen)
+    blindly = [Change.delete(name, marker_ttl_ms=MARKER_TTL_MS) for name in wanted if name not in seen]
+    store.added.difference_update(wanted)
+    for result in (yield from store.place.ask_many(blindly)):
+        if isinstance(result, OperationalError):
+            raise result
+
+
 def delete_many(store: Store, stored: Iterable[str]) -> Operation[int]:
     """Remove what is there under several keys, in few requests; return how many were there."""
     removed = 0
@@ -137,7 +152,7 @@ def put_many(
     """Write several values, given with their keys by stored keys; return the errors of those that failed."""
     dumped = yield from _dump_many(store, values)
     if seconds is not None and seconds <= 0:
-        yield from delete_many(store, values)
+        yield from remove_many(store, values)
         return {}
     return (yield from _put_many(store, values, dumped, Lifetime(seconds)))
 

@@ -1,0 +1,98 @@
+"""Many keys of a cache at once: written and removed in as few requests as there can be, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import pytest
+
+from django_natskv.cache import NatsKVCache, chunks
+from django_natskv.cache.place import Place
+
+LARGE = 600_000
+KEYS = [f"k{number}" for number in range(20)]
+
+
+@pytest.fixture
+def plain(natskv: Any, bucket_name: str) -> NatsKVCache:
+    return NatsKVCache(bucket_name, {})
+
+
+@pytest.fixture
+def other(plain: NatsKVCache) -> NatsKVCache:
+    """The same bucket, as another process sees it."""
+    other = NatsKVCache(plain._location, {"OPTIONS": {"COMPRESS_MIN": 7}})
+    assert other._place is not plain._place
+    return other
+
+
+@pytest.fixture
+def asked(plain: NatsKVCache, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the bucket is asked for."""
+    names: list[str] = []
+    ask = Place.ask
+
+    def spied(self: Place, name: str, *given: Any, **options: Any) -> Any:
+        names.append(name)
+        return ask(self, name, *given, **options)
+
+    plain.delete_many(["opened"])
+    monkeypatch.setattr(Place, "ask", spied)
+    return names
+
+
+def test_many_keys_are_written_read_and_removed_in_a_request_each(plain, asked, stored):
+    assert plain.set_many(dict.fromkeys(KEYS, 1), 100) == []
+    assert plain.get_many(KEYS) == dict.fromkeys(KEYS, 1)
+    plain.delete_many([*KEYS, "never-there"])
+    assert asked == ["write_many", "get_many", "write_many"]
+    assert plain.get_many(KEYS) == {}
+    assert stored().keys() == []
+    assert [entry.ttl_ms for entry in stored().history("_.1.never-there")] == [1_000]  # and then nothing is left
+    asked.clear()
+    plain.set_many(dict.fromkeys(KEYS, 1))
+    plain.set_many(dict.fromkeys(KEYS, 2), 0)
+    assert asked == ["write_many", "write_many"]
+    assert plain.get_many(KEYS) == {}
+
+
+def test_what_was_added_and_removed_with_others_is_added_again_at_once(plain, asked):
+    assert plain.add("k", 1)
+    plain.delete_many(["k"])
+    asked.clear()
+    assert plain.add("k", 2)
+    assert asked == ["create"]
+
+
+@pytest.mark.parametrize("few", [1_000, 0], ids=["few chunks", "many chunks"])
+def test_chunks_go_with_their_heads_where_many_keys_are_removed(plain, other, stored, monkeypatch, few):
+    monkeypatch.setattr(chunks, "_FEW", few)
+    other.set("others", os.urandom(LARGE))
+    plain.set_many({"small": 1, "kept": 2})
+    plain.delete_many(["others", "small"])
+    assert stored().keys() == ["_.1.kept"]
+    plain.set("own", os.urandom(LARGE))  # after it was looked which keys have chunks
+    plain.delete_many(["own", "small"])
+    assert stored().keys() == ["_.1.kept"]
+
+
+def test_keys_are_looked_at_again_for_chunks_of_others_after_a_while(plain, other, stored):
+    plain.delete_many(["k"])
+    other.set("k", os.urandom(LARGE))
+    plain._store.chunks._look_at = 0.0
+    plain.delete_many(["k"])
+    assert stored().keys() == []
+
+
+def test_who_may_not_list_keys_may_remove_many(make_server, settings):
+    deny = 'publish: { deny: "$JS.API.CONSUMER.CREATE.>" }'
+    users = f'authorization {{ users = [ {{ user: "app", password: "p", permissions: {{ {deny} }} }} ] }}'
+    server = make_server(config=users)
+    settings.NATSKV = {"default": {"SERVERS": [server.url], "USER": "app", "PASSWORD": "p"}}
+    cache = NatsKVCache("cache", {})
+    cache.set_many({"a": 1, "b": os.urandom(LARGE)})
+    for _ in range(2):
+        cache.delete_many(["a", "b"])
+        assert cache.get_many(["a", "b"]) == {}
+        cache.set("a", 1)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from django_natskv.exceptions import NotConnected, OperationTimedOut
-from django_natskv.kv._nats.volley import Shot, Volley
+from django_natskv.kv._nats.volley import Volley
 from django_natskv.kv._nats.writes import Write
 
 CLIENT: Any = type("Client", (), {"forget": lambda self, exchange: None})()
@@ -21,7 +21,7 @@ def ended() -> list[bool]:
 @pytest.fixture
 def volley(ended: list[bool]) -> Volley:
     writes = [Write(key, b"", {}, None, "putting", "b") for key in "abc"]
-    made = Volley(CLIENT, [Shot(f"$KV.b.{write.key}", b"", b"", write) for write in writes], "writing 3 keys")
+    made = Volley(CLIENT, "$KV.b.", writes, [b""] * 3, "writing 3 keys")
     made._done = lambda: ended.append(True)
     made.sent = True
     return made

@@ -6,7 +6,7 @@ Owns which answer belongs to which write. Knows nothing of what is written, nor 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from django_natskv.kv._nats.errors import too_large
 from django_natskv.kv._nats.exchange import Exchange
@@ -16,46 +16,44 @@ if TYPE_CHECKING:
     from django_natskv.kv._nats.lean import LeanClient
 
 
-class Told(Protocol):
-    """What can say what is tried, in words."""
+class Shot(Protocol):
+    """One write as a volley sees it; ``what`` says in words what is tried."""
 
     @property
+    def key(self) -> str: ...
+    @property
+    def data(self) -> bytes: ...
+    @property
     def what(self) -> str: ...
-
-
-class Shot(NamedTuple):
-    """One write as it travels: ``block`` are its headers as they are sent, ``told`` says in words what is tried."""
-
-    subject: str
-    payload: bytes
-    block: bytes
-    told: Told
 
 
 class Volley(Exchange):
     """Many writes at the price of few objects: one step, one token, and an answer or an error for each.
 
-    A write is told by its number, which its reply address ends with. The result is the list of what came of them, in
-    their order; errors stand in it as values.
+    They go to ``prefix`` and their keys, each with its headers as they are sent, of ``blocks``. A write is told by its
+    number, which its reply address ends with. The result is the list of what came of them, in their order; errors stand
+    in it as values.
     """
 
-    __slots__ = ("_left", "_shots")
+    __slots__ = ("_blocks", "_left", "_shots")
 
-    def __init__(self, client: Client, shots: Sequence[Shot], what: str) -> None:
-        super().__init__(client, "", what=what, many=True, writes=True)
+    def __init__(self, client: Client, prefix: str, shots: Sequence[Shot], blocks: Sequence[bytes], what: str) -> None:
+        super().__init__(client, prefix, what=what, many=True, writes=True)
         self._shots = shots
+        self._blocks = blocks
         self._left = len(shots)
         self.replies = [None] * len(shots)
 
-    def publish(self, nats: LeanClient, prefix: str, most: int) -> None:
-        """Publish all of them, to be answered at ``prefix`` and their numbers; what has over ``most`` bytes fails."""
-        for number, (subject, payload, block, told) in enumerate(self._shots):
-            size = len(payload) + len(block)
+    def publish(self, nats: LeanClient, address: str, most: int) -> None:
+        """Publish all of them, to be answered at ``address`` and their numbers; what has over ``most`` bytes fails."""
+        for number, (shot, block) in enumerate(zip(self._shots, self._blocks, strict=True)):
+            data = shot.data
+            size = len(data) + len(block)
             if size > most:
                 # The server closes the connection for a message that exceeds the limit (F9).
-                self.settle(number, too_large(told.what, size, most))
+                self.settle(number, too_large(shot.what, size, most))
             else:
-                nats.publish_now(subject, f"{prefix}{number}", payload, block)
+                nats.publish_now(self.subject + shot.key, f"{address}{number}", data, block)
 
     def settle(self, number: int, outcome: Any) -> None:
         """Take what came of the write with this number: an answer, or an error."""
@@ -69,10 +67,13 @@ class Volley(Exchange):
         """See Exchange. Only those writes have failed that needed the permission."""
         if action != "publish":
             return False  # its answers come to the address of all, and whoever may not listen there has no connection
-        refused = [number for number, shot in enumerate(self._shots) if shot.subject.lower() == subject]
-        for number in refused:
-            self.settle(number, refusal(self._shots[number].subject, self._shots[number].told.what))
+        refused = [(number, shot) for number, shot in enumerate(self._shots) if self._is_at(shot, subject)]
+        for number, shot in refused:
+            self.settle(number, refusal(self.subject + shot.key, shot.what))
         return bool(refused)
+
+    def _is_at(self, shot: Shot, subject: str) -> bool:
+        return f"{self.subject}{shot.key}".lower() == subject
 
     def result(self) -> list[Any]:
         """Return the outcomes in order."""
@@ -81,5 +82,5 @@ class Volley(Exchange):
         if self._left:
             for number, shot in enumerate(self._shots):
                 if self.replies[number] is None:
-                    self.replies[number] = self.error or self._timed_out(shot.told.what)
+                    self.replies[number] = self.error or self._timed_out(shot.what)
         return self.replies

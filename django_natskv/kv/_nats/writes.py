@@ -16,7 +16,7 @@ from django_natskv.kv._nats.errors import api_error, too_large_for_bucket, too_l
 from django_natskv.kv._nats.exchange import ConnectionLost, Exchange, Pause, in_doubt
 from django_natskv.kv._nats.messages import MESSAGE_ID, status_of
 from django_natskv.kv._nats.verbs import NO_RESPONDERS, Wire
-from django_natskv.kv._nats.volley import Shot, Volley
+from django_natskv.kv._nats.volley import Volley
 from django_natskv.kv.runner import Operation
 
 GUARD = "Nats-Expected-Last-Subject-Sequence"
@@ -81,24 +81,23 @@ class Writer:
         return results
 
     def _write_group(self, info: BucketInfo, group: Sequence[Write]) -> Operation[list[int | OperationalError]]:
-        named = yield from self._names(info, group)
-        results: list[Any] = list(named)
-        sent = [(position, group[position], name) for position, name in enumerate(named) if isinstance(name, str)]
-        if not sent:
-            return results
-        what = f"writing {len(sent):,} keys in bucket {info.bucket!r}"
-        shots = _shots(f"{self._wire.key_prefix}{info.origin}.", sent)
-        replies = yield Volley(self._wire.client, shots, what)
-        for (position, write, name), reply in zip(sent, replies, strict=True):
-            stored = None if isinstance(reply, Exception) else _STORED(reply.data)
-            if stored is None:
-                results[position] = yield from self._outcome(info, write, _headers(write, name), reply)
-            else:
-                results[position] = int(stored[1])
+        names = yield from self._names(info, group)
+        results: list[Any] = list(names)
+        sent = [(place, group[place], name) for place, name in enumerate(names) if isinstance(name, str)]
+        if sent:
+            replies = yield self._volley(info, [write for _, write, _ in sent], [name for _, _, name in sent])
+            for (place, write, name), reply in zip(sent, replies, strict=True):
+                stored = None if isinstance(reply, Exception) else _STORED(reply.data)
+                if stored is None:
+                    results[place] = yield from self._outcome(info, write, _headers(write, name), reply)
+                else:
+                    results[place] = int(stored[1])
         return results
 
     def _names(self, info: BucketInfo, group: Sequence[Write]) -> Operation[list[str | OperationalError]]:
         """Return the id of each write, or the error that it meets before it is sent."""
+        if info.max_value_size < 0:
+            return [self._wire.client.new_id() for _ in group]
         names: list[str | OperationalError] = []
         for write in group:
             try:
@@ -139,6 +138,11 @@ class Writer:
 
     def _limit(self, info: BucketInfo) -> Operation[int]:
         return (yield from self._wire.info(info.origin)).max_value_size
+
+    def _volley(self, info: BucketInfo, writes: Sequence[Write], names: Sequence[str]) -> Volley:
+        subject = f"{self._wire.key_prefix}{info.origin}."
+        what = f"writing {len(writes):,} keys in bucket {info.bucket!r}"
+        return Volley(self._wire.client, subject, writes, _blocks(writes, names), what)
 
     def _exchange(self, info: BucketInfo, write: Write, headers: dict[str, str], *, patient: bool = False) -> Exchange:
         return Exchange(
@@ -210,20 +214,19 @@ def _headers(write: Write, name: str) -> dict[str, str]:
     return headers
 
 
-def _shots(prefix: str, writes: Sequence[tuple[int, Write, str]]) -> list[Shot]:
-    """Return the writes as they travel, each with its ``_headers``. Most have the same, which are joined once."""
-    shots = []
+def _blocks(writes: Sequence[Write], names: Sequence[str]) -> list[bytes]:
+    """Return the ``_headers`` of each write as they are sent. Most have the same but for the id, joined once."""
+    blocks: list[bytes] = []
     joined: dict[int, str] = {}
-    for _, write, name in writes:
+    for write, name in zip(writes, names, strict=True):
         headers, expected = write.headers, write.expected
         lines = joined.get(id(headers))
         if lines is None:
             lines = joined[id(headers)] = "".join([f"{header}: {value}\r\n" for header, value in headers.items()])
         identity = f"{MESSAGE_ID}: {name}\r\n" if name else ""
         guard = "" if expected is None else f"{GUARD}: {expected}\r\n"
-        block = f"NATS/1.0\r\n{lines}{identity}{guard}\r\n".encode() if lines or identity or guard else b""
-        shots.append(Shot(prefix + write.key, write.data, block, write))
-    return shots
+        blocks.append(f"NATS/1.0\r\n{lines}{identity}{guard}\r\n".encode() if lines or identity or guard else b"")
+    return blocks
 
 
 def _not_sent(what: str) -> OperationTimedOut:

@@ -223,10 +223,10 @@ class AnyFlag(Generic[T]):
         found = page.of(self)
         if pinned is not None:
             pinned[self] = found
-        if view is None:
-            # An override of the whole process is looked up at each read.
-            everywhere = _views.overrides_everywhere(self)
-            self._seen = _NOT_YET if everywhere else (page.cache, page.moment, found)
+        if view is None and not _views.overrides_everywhere(self):  # one of the whole process is looked up at each read
+            self._seen = (page.cache, page.moment, found)
+            if _views.overrides_everywhere(self):  # it came in between, and its slow_down() before that line
+                self._seen = _NOT_YET
         return found
 
     def slow_down(self) -> None:

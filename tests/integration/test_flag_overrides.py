@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import unittest
 
@@ -11,7 +12,7 @@ from django.test import SimpleTestCase
 
 from django_natskv import registry
 from django_natskv.exceptions import UsageError
-from django_natskv.registry import rules as r
+from django_natskv.registry import _views, rules as r
 from django_natskv.testing import override_config, override_flag
 from tests.flag_classes import Features
 from tests.registry_classes import ShopConfig
@@ -67,6 +68,27 @@ def test_an_override_everywhere_holds_in_other_threads(flags):
     with override_flag(Features.theme, "new", everywhere=True):
         assert elsewhere() == Features.theme.value() == "new"
     assert elsewhere() == Features.theme.value() == "old"
+
+
+def test_an_override_everywhere_that_begins_while_another_thread_asks_holds(flags, monkeypatch):
+    real, override = _views.overrides_everywhere, override_flag(Features.theme, "new", everywhere=True)
+    other = threading.Thread(target=override.__enter__)
+
+    def begin_after(of):
+        found = real(of)
+        if other.ident is None and sys._getframe(1).f_locals["self"] is Features.theme:
+            other.start()
+            other.join(10)
+        return found
+
+    Features.limit.set(50)  # or there is no bucket, and nothing to be read once
+    assert registry.wait_ready(5)
+    monkeypatch.setattr(_views, "overrides_everywhere", begin_after)
+    try:
+        seen = [Features.theme.value() for _ in range(3)][1:]
+    finally:
+        override.__exit__(None, None, None)
+    assert (seen, Features.theme.value()) == (["new", "new"], "old")
 
 
 @override_flag(Features.new_checkout, True)

@@ -5,6 +5,7 @@ Owns how the tags are written. Knows nothing of how a flag is asked or a config 
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from django import template
@@ -17,6 +18,7 @@ from django_natskv.registry import AnyFlag, Config, find_flag
 from django_natskv.registry._declaring import declared
 from django_natskv.views import public_flags
 
+logger = logging.getLogger("django_natskv.registry")
 register = template.Library()
 
 
@@ -72,7 +74,8 @@ def variant(context: Context, flag: AnyFlag[Any] | str, **about: Any) -> Any:
 def config(label: str, **scope: Any) -> Any:
     """Give the current snapshot of a Config: ``{% config "shop.ShopConfig" as cfg %}``; ``site=3`` of a scope.
 
-    A scope without a value, such as a variable that is not there, is left out.
+    A scope without a value, such as a variable that is not there, is left out. So is what cannot be the value of one,
+    whatever a visitor sends, with a line in the log.
     """
     for cls in declared:
         if issubclass(cls, Config) and cls._meta.label == label:
@@ -91,7 +94,19 @@ def _of_scope(cls: type[Config], scope: dict[str, Any]) -> Any:
     try:
         return cls.for_scope(**scope).current if scope else cls.current
     except UsageError as error:
-        raise template.TemplateSyntaxError(str(error)) from error
+        if not scope.keys() <= {*cls._declaration.scopes}:  # the template's mistake; the values may be a visitor's
+            raise template.TemplateSyntaxError(str(error)) from error
+        logger.warning("A template asks %s for a scope that there cannot be: %s", cls._meta.label, error)
+    alone = {name: value for name, value in scope.items() if _is_scope(cls, {name: value})}
+    return cls.for_scope(**(alone if _is_scope(cls, alone) else {})).current
+
+
+def _is_scope(cls: type[Config], scope: dict[str, Any]) -> bool:
+    try:
+        cls.for_scope(**scope)
+    except UsageError:
+        return False
+    return True
 
 
 def _value(context: Context, flag: AnyFlag[Any] | str, about: dict[str, Any]) -> Any:

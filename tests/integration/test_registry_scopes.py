@@ -145,6 +145,25 @@ def test_a_template_names_a_scope_and_one_without_a_value_is_everybody_s(site, s
     assert Template(text).render(Context({"scope": site})) == "three"
 
 
+@pytest.mark.parametrize(
+    "given", ["x" * 2000, "\ud800", 1.5, True, ["3"], object()], ids=["long", "half", "float", "bool", "list", "object"]
+)
+def test_a_value_that_is_no_scope_breaks_no_page_and_is_left_out(site, shelf, settings, caplog, given):
+    settings.TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates"}]
+    shelf.put(SITE, {"banner": "three"})
+    eventually(lambda: site.current.banner == "three")
+
+    def rendered(scope):
+        text = f'{{% load natskv %}}{{% config "shop.SiteConfig" {scope} as cfg %}}{{{{ cfg.banner }}}}'
+        return Template(text).render(Context({"v": given, "long": "x" * 900}))
+
+    assert (rendered("tenant=v"), rendered("site=3 tenant=v"), rendered("site=v tenant=3")) == ("all", "three", "all")
+    assert rendered("site=long tenant=long") == "all"
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
+    assert len(caplog.records) == 4
+    assert "xxx" not in caplog.text
+
+
 # --- writing ---
 
 

@@ -22,7 +22,7 @@ from django.db import models
 from django_natskv.exceptions import CodecError
 from django_natskv.registry import _encoding
 from django_natskv.registry._frozen import freeze
-from django_natskv.registry._names import from_token
+from django_natskv.registry._names import from_token, to_token
 
 VERSION = "$version"
 WHOLE = "$"  # in ``Kept.undecodable``: the document itself could not be read
@@ -354,10 +354,20 @@ def _instance(cls: Any, key: str | None, kept: Kept) -> Any:
     if key is not None and not cls._declaration.many:
         instance.pk = key
     elif key is not None:
-        instance.pk = cls._meta.pk.to_python(from_token(key.removeprefix(f"{cls._declaration.key}.")))
+        _identify(instance, key.removeprefix(f"{cls._declaration.key}."))
     instance._kept = kept
     instance._state.adding = False
     return instance
+
+
+def _identify(instance: Any, token: str) -> None:
+    """Give ``instance`` its primary key; ``ValueError`` for another spelling of one, where a save would not write."""
+    field = instance._meta.pk
+    instance.pk = field.to_python(from_token(token))
+    canonical = to_token(str(field.value_to_string(instance)))
+    if canonical != token:
+        message = f"an object with this primary key is kept under {canonical!r}"
+        raise ValueError(message)
 
 
 def token_text(cls: Any, pk: Any) -> str:

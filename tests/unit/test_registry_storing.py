@@ -302,6 +302,16 @@ def test_primary_keys_are_read_as_their_field_reads_them():
     assert load(Carrier, "shop.Carrier.a=2Eb", b"{}", 1)[0].pk == "a.b"
 
 
+@pytest.mark.parametrize(
+    "key",
+    ["Carrier.=41", "Carrier.=ZZ", "Carrier.a=2eb", "Carrier.a=", "Zone.07", "Zone.=37", "Zone.7=20", "Zone.1_0"],
+)
+def test_an_object_has_one_key_and_what_is_under_another_is_none(key):
+    cls = Carrier if key.startswith("Carrier") else Zone
+    with pytest.raises(ValueError, match="kept under"):
+        load(cls, f"shop.{key}", b"{}", 1)
+
+
 @given(TEXT, TEXT)
 def test_actor_and_comment_travel_as_printable_ascii(actor, comment):
     headers = to_headers(actor, comment)

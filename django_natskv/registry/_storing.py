@@ -34,9 +34,9 @@ _NATIVE = (bool, int, str, type(None))
 class Kept:
     """What an object was read from, or last written as.
 
-    ``revision`` is 0 where nothing is stored. ``document`` is the stored JSON, upgraded to the version of today.
-    ``undecodable`` has, for each field that could not be read, the JSON of what it reads as instead. ``own`` are the
-    fields that the document sets.
+    ``revision`` is 0 where nothing is stored at ``key``. ``document`` is the stored JSON, upgraded to the version of
+    today. ``undecodable`` has, for each field that could not be read, the JSON of what it reads as instead. ``own`` are
+    the fields that the document sets.
 
     Of a scope ``fallback`` is the JSON of what its fields read as where it does not set them, else None; ``origins``
     has those of them that another document sets, with its key.
@@ -48,11 +48,12 @@ class Kept:
     own: frozenset[str] = frozenset()
     fallback: Mapping[str, Any] | None = None
     origins: Mapping[str, str] = a_field(default_factory=lambda: _NOTHING)
+    key: str = ""
 
     def __reduce__(self) -> Any:
         """Pickle and copy: a view of a mapping cannot be."""
         plain = (dict(self.document), dict(self.undecodable))
-        return Kept, (self.revision, *plain, self.own, self.fallback, dict(self.origins))
+        return Kept, (self.revision, *plain, self.own, self.fallback, dict(self.origins), self.key)
 
 
 ABSENT = Kept()
@@ -355,7 +356,7 @@ def _instance(cls: Any, key: str | None, kept: Kept) -> Any:
         instance.pk = key
     elif key is not None:
         _identify(instance, key.removeprefix(f"{cls._declaration.key}."))
-    instance._kept = kept
+    instance._kept = kept if key is None else replace(kept, key=key)
     instance._state.adding = False
     return instance
 

@@ -46,7 +46,7 @@ def saving(instance: Any, update_fields: Iterable[str] | None, actor: Any, comme
     if names == ():
         return
     author = {"actor": actor, "comment": comment}
-    created = not instance._kept.revision
+    created = not _revision(instance)
     told = {"sender": type(instance), "instance": instance, "update_fields": names, **author}
     yield ask(signals.pre_save, "send", **told)
     if names is None:
@@ -132,6 +132,9 @@ def _updating(cls: Any, key: str, change: Callable[[Any], Any], actor: Any, comm
             message = f"There is no such {cls.__name__}."
             raise cls.DoesNotExist(message)
         yield work(change, instance)
+        if _reading.key_of(cls, instance.pk) != key:
+            message = f"An update() of {key!r} cannot change its primary key: create another {cls.__name__}."
+            raise UsageError(message)
         try:
             yield from _announced(instance, actor, comment)
         except WrongRevision:
@@ -150,7 +153,7 @@ def _to_change(cls: Any, key: str) -> Operation[Any]:
 
 def _announced(instance: Any, actor: Any, comment: str) -> Operation[None]:
     author = {"actor": actor, "comment": comment}
-    created = not instance._kept.revision
+    created = not _revision(instance)
     told = {"sender": type(instance), "instance": instance, "update_fields": None, **author}
     yield ask(signals.pre_save, "send", **told)
     yield from _written(instance, author)
@@ -178,14 +181,15 @@ def deleting(instance: Any, actor: Any, comment: str) -> Operation[tuple[int, di
     _refuse_frozen(instance)
     cls = type(instance)
     gathering = _gathering.current.get()
-    if not instance._kept.revision:
+    revision = _revision(instance)
+    if not revision:
         known = None if gathering is None else gathering.found.pop(_reading.key_of(cls, instance.pk), None)
         return (0, {}) if known is None else (1, {cls._meta.label: 1})
     told = {"sender": cls, "instance": instance, "actor": actor, "comment": comment}
     yield ask(signals.pre_delete, "send", **told)
     place = place_of(cls._declaration)
     key = _reading.key_of(cls, instance.pk)
-    change = Change.delete(key, revision=instance._kept.revision, headers=to_headers(actor, comment))
+    change = Change.delete(key, revision=revision, headers=to_headers(actor, comment))
     if gathering is not None:
         gathering.add(place, Gathered(instance, instance, change, (partial(_deleted, instance),)))
     else:
@@ -267,9 +271,9 @@ def _written(
         raise CodecError(message, bucket=cls._declaration.bucket, key=key)
     document = to_document(instance)
     place = place_of(cls._declaration)
-    change = _change(key, to_bytes(document), kept.revision, to_headers(author["actor"], author["comment"]))
+    change = _change(key, to_bytes(document), _revision(instance), to_headers(author["actor"], author["comment"]))
     gathering = _gathering.current.get()
-    keep = partial(_keep, instance, document)
+    keep = partial(_keep, instance, key, document)
     if gathering is not None:
         following = (keep,) if took is None else (keep, took)
         gathering.add(place, Gathered(instance if owner is None else owner, instance, change, following))
@@ -285,11 +289,17 @@ def _change(key: str, data: bytes, revision: int, headers: dict[str, str]) -> Ch
     return Change.create(key, data, headers=headers)
 
 
-def _keep(instance: Any, document: dict[str, Any], revision: int) -> None:
+def _revision(instance: Any) -> int:
+    """Return the revision that ``instance`` is at; 0 with another primary key: as in Django, that is another object."""
+    kept: Kept = instance._kept
+    return kept.revision if kept.revision and kept.key == _reading.key_of(type(instance), instance.pk) else 0
+
+
+def _keep(instance: Any, key: str, document: dict[str, Any], revision: int) -> None:
     kept: Kept = instance._kept
     left = {name: value for name, value in kept.undecodable.items() if document.get(name) is kept.document[name]}
     own = set_in(type(instance), document)
-    instance._kept = replace(kept, revision=revision, document=document, undecodable=left, own=own)
+    instance._kept = replace(kept, revision=revision, document=document, undecodable=left, own=own, key=key)
     instance._state.adding = False
 
 
@@ -306,7 +316,7 @@ def _prepare(instance: Any, names: tuple[str, ...] | None) -> None:
     for field in stored_fields(instance):
         if names is None or field.name in names:
             # What Django does before it writes: auto_now, and what other fields set there.
-            setattr(instance, field.attname, field.pre_save(instance, not instance._kept.revision))
+            setattr(instance, field.attname, field.pre_save(instance, not _revision(instance)))
     instance.full_clean()
 
 
@@ -326,11 +336,14 @@ def conflict(instance: Any) -> Operation[Conflict]:
     cls = type(instance)
     key = _reading.key_of(cls, instance.pk)
     theirs = yield from _reading.stored_one(cls, key)
-    bucket = cls._declaration.bucket
-    message = (
-        f"{cls.__name__} in bucket {bucket!r}, key {key!r}, was changed by somebody else since revision "
-        f"{instance._kept.revision}. Nothing was written: see `theirs`, and merge() or read it anew."
-    )
+    bucket, revision = cls._declaration.bucket, _revision(instance)
+    gone = theirs is None or not theirs.revision
+    if revision:
+        what = f"was {'deleted' if gone else 'changed'} by somebody else since revision {revision}"
+    else:
+        what = "was made, and deleted, by somebody else" if gone else f"is there already, at revision {theirs.revision}"
+    todo = "create it anew" if theirs is None else "see `theirs`, and merge() or read it anew"
+    message = f"{cls.__name__} in bucket {bucket!r}, key {key!r}, {what}. Nothing was written: {todo}."
     return Conflict(message, base=base_of(instance), theirs=theirs, mine=copy_of(instance), bucket=bucket, key=key)
 
 

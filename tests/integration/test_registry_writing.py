@@ -18,6 +18,7 @@ from tests.fix_registry import set_to
 from tests.registry_classes import BUCKET, Carrier, ShopConfig
 
 KEY = "shop.ShopConfig"
+CARRIER = "shop.Carrier.dhl"
 
 
 @pytest.fixture
@@ -143,6 +144,47 @@ def test_a_lost_race_is_a_conflict_with_all_sides(stale, shelf, do):
     assert shelf.read(KEY) == {"banner": "theirs", "limit": 20, "unknown": 2}
     again = pickle.loads(pickle.dumps(conflict))
     assert (again.fields, again.theirs.banner) == (("banner",), "theirs")
+
+
+def told(operation, *arguments, **options):
+    with pytest.raises(registry.Conflict) as caught:
+        operation(*arguments, **options)
+    return str(caught.value).partition("key ")[2]
+
+
+def test_a_conflict_says_what_has_come_between(shelf):
+    config, one = ShopConfig(limit=3), Carrier.objects.create(code="dhl")
+    at = shelf.put(KEY, {})
+    assert told(config.save).startswith(
+        f"'{KEY}', is there already, at revision {at}. Nothing was written: see `theirs`"
+    )
+    assert told(Carrier.objects.create, code="dhl").startswith(
+        f"'{CARRIER}', is there already, at revision {one.revision}"
+    )
+    config = ShopConfig.objects.strong().get()
+    for stored in (config, one):
+        key = KEY if stored is config else CARRIER
+        shelf.put(key, {})
+        assert told(stored.save).startswith(f"'{key}', was changed by somebody else since revision {stored.revision}.")
+        shelf.bucket.delete(key)
+        assert told(stored.save).startswith(f"'{key}', was deleted by somebody else since revision {stored.revision}.")
+    assert told(one.save).endswith("create it anew.")
+    assert told(config.save).endswith("read it anew.")
+
+
+def test_an_object_with_another_primary_key_is_another_object(shelf, do):
+    one = do(Carrier.objects.create, code="dhl", name="D")
+    shelf.put("shop.Carrier.ups", {"name": "U"})
+    one.code, one.price = "dpd", 5
+    assert do(one.delete) == (0, {})
+    do(one.save)
+    assert (shelf.read(CARRIER), shelf.read("shop.Carrier.dpd")) == ({"name": "D"}, {"name": "D", "price": 5})
+    one.code = "ups"
+    assert "is there already" in told(do, one.save)
+    assert shelf.read("shop.Carrier.ups") == {"name": "U"}
+    with pytest.raises(UsageError, match=r"update\(\) of 'shop\.Carrier\.dhl' cannot change its primary key"):
+        do(Carrier.objects.update, "dhl", set_to(code="gls"))
+    assert shelf.read("shop.Carrier.gls") is None
 
 
 def test_a_conflict_in_no_field_is_merged(stale, shelf, do):

@@ -79,8 +79,11 @@ def rolling_back(cls: Any, key: str, revision: int, actor: Any, comment: str) ->
     return instance
 
 
-def as_of(cls: Any, key: str, when: datetime) -> Operation[Any]:
+def as_of(cls: Any, key: str, when: object) -> Operation[Any]:
     """Return the object as it was at ``when``; ``DoesNotExist`` when a Model was not there, or it is not known."""
+    if not isinstance(when, datetime):
+        message = f"as_of() wants a datetime, not {type(when).__name__}: a day, for instance, has many moments."
+        raise TypeError(message)
     moment = when if timezone.is_aware(when) else timezone.make_aware(when)
     keys = chain(cls._declaration, key)
     entries = []

@@ -263,7 +263,10 @@ class Config(Stored):
 
     @classmethod
     def as_of(cls, when: datetime) -> Self:
-        """Return a snapshot of what was stored at ``when``; ``DoesNotExist`` when that is not kept any more."""
+        """Return a snapshot of what was stored at ``when``; ``DoesNotExist`` when that is not kept any more.
+
+        A ``when`` without a time zone is in Django's current one; what is no datetime is a ``TypeError``.
+        """
         return run(_history.as_of(cls, cls._declaration.key, when))  # type: ignore[no-any-return]
 
     @classmethod
@@ -319,7 +322,10 @@ class Model(Stored):  # noqa: DJ008 - the application's
 
     @classmethod
     def as_of(cls, pk: Any, when: datetime) -> Self:
-        """Return a snapshot of the object ``pk`` as it was at ``when``; ``DoesNotExist`` if it was not, or unknown."""
+        """Return a snapshot of the object ``pk`` as it was at ``when``; ``DoesNotExist`` if it was not, or unknown.
+
+        See Config.as_of().
+        """
         return run(_history.as_of(cls, _reading.key_of(cls, pk), when))  # type: ignore[no-any-return]
 
     @classmethod

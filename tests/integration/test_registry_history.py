@@ -122,6 +122,18 @@ def test_as_of_gives_what_was_there_then(edited, do):
     assert do(ShopConfig.as_of, naive).limit == 3
 
 
+def test_as_of_takes_a_time_without_a_zone_for_one_of_django_s_and_nothing_else(edited, do, settings):
+    settings.TIME_ZONE = "Pacific/Kiritimati"  # 14 hours before UTC
+    one, two, *_ = ShopConfig.history()
+    assert do(ShopConfig.as_of, timezone.make_naive(two.time)).limit == 2
+    assert do(ShopConfig.as_of, timezone.make_naive(one.time)).limit == 1
+    for wrong in (two.time.date(), two.time.isoformat(), two.time.timestamp(), None):
+        with pytest.raises(TypeError, match="wants a datetime, not"):
+            do(ShopConfig.as_of, wrong)
+        with pytest.raises(TypeError, match="wants a datetime, not"):
+            do(Carrier.as_of, "dhl", wrong)
+
+
 def test_as_of_says_what_it_does_not_know(shelf, do):
     shelf.make(history=2)
     for limit in (1, 2, 3):

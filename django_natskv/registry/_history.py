@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 from django.core.exceptions import ValidationError
 from django.utils import timezone
 
+from django_natskv.exceptions import UsageError
 from django_natskv.kv import Operation as Done
 from django_natskv.registry import _reading
 from django_natskv.registry._layers import chain
@@ -60,8 +61,11 @@ def reading(cls: Any, key: str) -> Operation[list[Revision[Any]]]:
     return found
 
 
-def rolling_back(cls: Any, key: str, revision: int, actor: Any, comment: str) -> Operation[Any]:
+def rolling_back(cls: Any, key: str, revision: int | None, actor: Any, comment: str) -> Operation[Any]:
     """Save the object as it was at ``revision`` again, as a new revision, if nobody is faster; return it."""
+    if revision is None:  # the newest, to whom it is handed on
+        message = "A rollback() wants the revision to go back to. See history()."
+        raise UsageError(message)
     place = place_of(cls._declaration)
     entry = yield from place.get(key, revision)
     if entry is None or entry.operation is not Done.PUT:

@@ -9,6 +9,7 @@ from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from django_natskv import registry
+from django_natskv.exceptions import UsageError
 from tests.registry_classes import Carrier, Limits, ShopConfig
 
 KEY = "shop.ShopConfig"
@@ -77,6 +78,10 @@ def test_a_rollback_to_what_is_not_kept_or_not_there_is_refused(edited, do):
             do(ShopConfig.rollback, revision)
     with pytest.raises(Carrier.DoesNotExist):
         do(Carrier.rollback, "dhl", edited[0])
+    for revision in (None, 0, "1"):
+        with pytest.raises(UsageError, match="revision"):
+            do(ShopConfig.rollback, revision)
+    assert len(ShopConfig.history()) == 4
 
 
 def test_a_rollback_is_validated(shelf, do):

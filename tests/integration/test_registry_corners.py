@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import dis
 import itertools
 import json
 import logging
 import pickle
+import sys
 import tracemalloc
+from types import CodeType
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -219,11 +222,34 @@ def test_a_snapshot_shows_what_was_deleted_inside(shelf):
 SITE = SiteConfig.for_scope(site=3)
 
 
-@pytest.mark.parametrize("read", [lambda: ShopConfig.current.limit, lambda: SITE.current.limit], ids=["class", "scope"])
-def test_a_read_allocates_nothing(shelf, read):
+@pytest.fixture(params=["class", "scope"])
+def read(request, shelf):
+    """A read of a setting, which has been read before."""
     shelf.put(KEY, {"limit": 3})
     assert registry.wait_ready(5)
-    read()
+    found = (lambda: ShopConfig.current.limit) if request.param == "class" else (lambda: SITE.current.limit)
+    found()
+    return found
+
+
+def test_a_read_takes_no_lock(read):
+    called = []
+    sys.setprofile(lambda frame, event, given: called.append(given if event == "c_call" else frame.f_code))
+    try:
+        read()
+    finally:
+        sys.setprofile(None)
+    codes = {one for one in called if isinstance(one, CodeType)}
+    # A lock is taken by a call, or by a `with`, which calls without telling.
+    taking = {"acquire", "__enter__"}
+    assert not [one for one in called if getattr(one, "__name__", "") in taking]
+    for step in (step for code in codes for step in dis.get_instructions(code)):
+        assert step.opname != "BEFORE_WITH"
+        assert step.argval not in taking
+    assert "moment" in {code.co_name for code in codes}  # else nothing was seen
+
+
+def test_a_read_allocates_nothing(read):
     tracemalloc.start()
     try:
         assert allocated(read) == allocated(lambda: 3)

@@ -11,6 +11,7 @@ from typing import Any
 from django.core import checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
+from django.db.models.fields import NOT_PROVIDED
 from django.utils.connection import ConnectionDoesNotExist
 
 from django_natskv import conf
@@ -20,7 +21,7 @@ from django_natskv.kv.names import check_key, check_name
 from django_natskv.registry._declaring import DEFAULT_HISTORY, declared
 from django_natskv.registry._flag_checks import flag_problems
 from django_natskv.registry._layers import MOST_NAMES
-from django_natskv.registry._models import Config, Model
+from django_natskv.registry._models import Config, Model, NoDatabase
 
 Found = Iterator[checks.CheckMessage]
 
@@ -58,8 +59,9 @@ def _files(cls: Any) -> Found:
 def _filled_by_a_database(cls: Any) -> Found:
     for field in cls._meta.concrete_fields:
         automatic = isinstance(field, models.AutoField) and not field.auto_created
-        if automatic or getattr(field, "generated", False):
-            hint = "Use a field that the application fills, a UUIDField with a default for instance."
+        given = getattr(field, "db_default", NOT_PROVIDED) is not NOT_PROVIDED
+        if automatic or given or getattr(field, "generated", False):
+            hint = "Use a field that the application fills, by `default`: a UUIDField with one for instance."
             yield checks.Error("Only a database could fill this field.", hint=hint, obj=field, id="natskv.E202")
 
 
@@ -151,10 +153,14 @@ def _primary_key(cls: Any) -> Found:
 def _reserved(cls: Any) -> Found:
     base = Config if issubclass(cls, Config) else Model
     for field in _fields(cls):
-        taken = hasattr(base, field.name) or field.name in ("current", "pk")
+        taken = hasattr(base, field.name) or field.name in _TAKEN
         if taken or (field.name == "id" and not field.primary_key):
             text = f"The name {field.name!r} is taken by {base.__name__} itself."
             yield checks.Error(text, hint="Rename the field.", obj=field, id="natskv.E207")
+
+
+_TAKEN = {"current", "pk", "DoesNotExist", "MultipleObjectsReturned"}
+_TAKEN |= {"_collection", "_declaration", "_frozen", "_scopes", "_state"}  # what classes and objects keep of themselves
 
 
 def _connection(cls: Any) -> Found:
@@ -184,6 +190,21 @@ def _django(cls: Any) -> Found:
     yield from cls._check_ordering()
 
 
+def _ordering(cls: Any) -> Found:
+    for name in cls._meta.ordering:
+        if not isinstance(name, str) or name == "?":
+            hint = "Order by the names of fields, a leading '-' reverses one; or sort what a query gives."
+            yield checks.Error("Only a database could order so.", hint=hint, obj=cls, id="natskv.E212")
+
+
+def _managers(cls: Any) -> Found:
+    for manager in cls._meta.managers:
+        if not isinstance(manager, NoDatabase):
+            hint = "Remove it; a class method can return objects.filter(...)."
+            text = f"Its manager {manager.name!r} would ask a database."
+            yield checks.Error(text, hint=hint, obj=cls, id="natskv.E213")
+
+
 def _history(cls: Any) -> Found:
     declaration = cls._declaration
     wanted = DEFAULT_HISTORY if declaration.history is None else declaration.history
@@ -198,7 +219,10 @@ def _history(cls: Any) -> Found:
             f"it wants {wanted}" + (", so that history(), rollback() and as_of() have nothing." if kept == 1 else ".")
         )
         hint = f"Raise the bucket's history, or say `history = {kept}` in Meta if that is what is meant."
-        yield checks.Warning(text, hint=hint, obj=cls, id="natskv.W200")
+        if kept == 1 and declaration.history is not None:
+            yield checks.Error(text, hint=hint, obj=cls, id="natskv.E214")
+        else:
+            yield checks.Warning(text, hint=hint, obj=cls, id="natskv.W200")
 
 
 def _unique(cls: Any) -> Found:
@@ -223,6 +247,8 @@ _RULES: tuple[Callable[[Any], Found], ...] = (
     _connection,
     _numbers,
     _django,
+    _ordering,
+    _managers,
     _history,
     _unique,
 )

@@ -208,6 +208,11 @@ def test_e202_what_a_database_computes():
     assert "natskv.E202" in found()
 
 
+def test_e202_what_a_database_gives_a_default():
+    config(a=models.CharField(max_length=3, blank=True, db_default="x"))
+    assert found() == ["natskv.E202"]
+
+
 def test_e203_two_classes_on_one_key():
     config(said(key="same"))
     model(said(key="same", app_label="other"))
@@ -284,7 +289,7 @@ def test_e206_a_model_has_a_primary_key_and_a_config_has_none():
     assert found() == ["natskv.E206"] * 2
 
 
-@pytest.mark.parametrize("name", ["history", "revision", "objects", "current", "save", "scope"])
+@pytest.mark.parametrize("name", ["history", "revision", "objects", "current", "save", "_frozen"])
 def test_e207_names_that_are_taken(name):
     config(**{name: models.IntegerField(default=0)})
     assert found() == ["natskv.E207"]
@@ -308,6 +313,26 @@ def test_e209_numbers(wrong):
 def test_what_django_says_of_fields_and_ordering_is_said():
     config(said(ordering=("nothing",)), text=models.CharField(blank=True, max_length=-1))
     assert found() == ["fields.E121", "models.E015"]
+
+
+@pytest.mark.parametrize("name", ["?", models.F("code").desc()], ids=["chance", "expression"])
+def test_e212_an_order_that_only_a_database_knows(name):
+    model(said(ordering=("-code", name)))
+    assert found() == ["natskv.E212"]
+
+
+@pytest.mark.parametrize("name", ["objects", "others"])
+def test_e213_a_manager_of_its_own(name):
+    base = model(said(abstract=True), **{name: models.Manager()})
+    assert found() == []
+    declare(base)
+    assert found() == ["natskv.E213"]
+
+
+def test_e214_a_bucket_that_keeps_nothing_to_go_back_to():
+    config(said(bucket="short", history=6))
+    with override_settings(NATSKV={"default": {"BUCKETS": {"short": {"history": 1}}}}):
+        assert found() == ["natskv.E214"]
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Hashable
 from concurrent.futures import Future
 from contextlib import suppress
+from contextvars import ContextVar
 from typing import Any
 
 from django_natskv.registry._steps import Operation, Step
@@ -21,17 +22,33 @@ LONGEST_WAIT = 5.0  # seconds for a turn: one that hangs, or waits for us, must 
 
 _lock = threading.Lock()
 _queues: dict[Hashable, deque[Future[None]]] = {}
+_mine: ContextVar[tuple[Future[None], ...]] = ContextVar("natskv_turns", default=())
 
 
 def in_turn(key: Hashable, operation: Operation[Any]) -> Operation[Any]:
-    """Carry ``operation`` out when everybody of this process who came before for ``key`` is done."""
+    """Carry ``operation`` out when everybody of this process who came before for ``key`` is done.
+
+    Whoever has the turn already, as a receiver of the signals of a save has, does not wait for itself.
+    """
+    if _is_ours(key):
+        return (yield from operation)
     turn = _enter(key)
+    token = None
     try:
         if not turn.done():
             yield Step(lambda: _wait(turn), lambda: _await(turn))
+        token = _mine.set((*_mine.get(), turn))
         return (yield from operation)
     finally:
+        if token is not None:
+            _mine.reset(token)
         _leave(key, turn)
+
+
+def _is_ours(key: Hashable) -> bool:
+    mine = _mine.get()
+    with _lock:
+        return bool(mine) and key in _queues and _queues[key][0] in mine
 
 
 def _enter(key: Hashable) -> Future[None]:

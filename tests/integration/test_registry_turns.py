@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
+from django_natskv import registry
 from django_natskv.registry import _queues
 from tests.fix_registry import set_to
+from tests.fix_waiting import aeventually
 from tests.registry_classes import ShopConfig
 
 KEY = "shop.ShopConfig"
@@ -43,13 +45,60 @@ def test_a_turn_that_never_ends_is_not_waited_for_for_ever(shelf, monkeypatch, d
     monkeypatch.setattr(_queues, "LONGEST_WAIT", 0.05)
 
     def change(cfg):
-        if not cfg.banner:
-            ShopConfig.objects.update(set_to(banner="inner"))  # waits for itself
+        if not cfg.banner:  # waits for another thread, which waits for its turn
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(ShopConfig.objects.update, set_to(banner="inner")).result(30)
         cfg.limit = 3
 
     do(ShopConfig.objects.update, change)
     assert shelf.read(KEY) == {"banner": "inner", "limit": 3}
     assert not _queues._queues
+
+
+def test_who_has_the_turn_does_not_wait_for_itself(shelf, monkeypatch, do):
+    waits = []
+    for name in ("_wait", "_await"):
+        real = getattr(_queues, name)
+        monkeypatch.setattr(_queues, name, lambda turn, real=real: waits.append(turn) or real(turn))
+
+    def stamp(sender, instance, **_):
+        if instance.banner != "stamped":
+            ShopConfig.objects.update(set_to(banner="stamped"))
+
+    registry.post_save.connect(stamp, sender=ShopConfig)
+    try:
+        do(ShopConfig.objects.update, set_to(limit=3))
+    finally:
+        registry.post_save.disconnect(stamp, sender=ShopConfig)
+    assert shelf.read(KEY) == {"banner": "stamped", "limit": 3}
+    assert (waits, _queues._queues) == ([], {})
+
+
+async def test_a_task_that_outlives_the_turn_it_was_begun_in_waits_again(shelf):
+    begun, over = [], asyncio.Event()
+    entered, release = asyncio.Event(), asyncio.Event()
+
+    async def later():
+        await over.wait()
+        await ShopConfig.objects.aupdate(set_to(banner="later"))
+
+    async def change(cfg):
+        begun.append(asyncio.create_task(later()))
+        cfg.limit = 3
+
+    async def slow(cfg):
+        entered.set()
+        await release.wait()
+        cfg.limit = 4
+
+    await ShopConfig.objects.aupdate(change)
+    other = asyncio.create_task(ShopConfig.objects.aupdate(slow))
+    await entered.wait()
+    over.set()
+    await aeventually(lambda: any(len(queue) == 2 for queue in _queues._queues.values()))
+    release.set()
+    await asyncio.gather(other, *begun)
+    assert shelf.read(KEY) == {"banner": "later", "limit": 4}
 
 
 def test_threads_take_turns(shelf):

@@ -16,8 +16,10 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils import timezone
 
 from django_natskv.exceptions import CodecError
 from django_natskv.registry import _encoding
@@ -86,14 +88,29 @@ def from_json(field: Any, value: Any) -> Any:
         if not field.null:
             raise ValidationError(field.error_messages["null"], code="null")
         return None
-    if isinstance(value, dict | list):
-        message = f"a JSON {'object' if isinstance(value, dict) else 'array'} is no value of a {type(field).__name__}"
+    if isinstance(value, dict | list) or (isinstance(field, models.BinaryField) and not isinstance(value, str)):
+        message = f"a JSON {_KINDS.get(type(value), 'number')} is no value of a {type(field).__name__}"
         raise ValidationError(message, code="invalid")
+    if isinstance(value, float) and isinstance(field, models.DecimalField):
+        value = repr(value)  # as it is written there: Django would round it, and the next save store that
     found = field.to_python(value)
     if isinstance(value, float) and isinstance(found, int) and found != value:
         # Python cuts off what is behind the point, and the next save would store that.
         raise ValidationError(field.error_messages["invalid"], code="invalid", params={"value": value})
+    if isinstance(found, datetime):
+        return _in_zone(found)
     return bytes(found) if isinstance(found, memoryview) else found
+
+
+_KINDS = {dict: "object", list: "array", bool: "boolean"}
+
+
+def _in_zone(when: datetime) -> datetime:
+    """Return a time as Django has it from a database: with a zone, or without one where USE_TZ is False."""
+    if timezone.is_naive(when) is not settings.USE_TZ:
+        return when
+    settle = timezone.make_aware if settings.USE_TZ else timezone.make_naive
+    return settle(when, timezone.get_default_timezone())
 
 
 def unstorable(instance: Any, exclude: Collection[str]) -> dict[str, ValidationError]:

@@ -12,6 +12,7 @@ from decimal import Decimal
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.test import override_settings
 from django.utils import timezone
 from hypothesis import given, settings, strategies as st
 
@@ -208,6 +209,37 @@ def test_a_number_that_would_lose_something_is_no_whole_number():
     assert (cfg.limit, len(errors)) == (10, 1)
     assert to_document(cfg) == {"limit": 1.5}
     assert stored(ShopConfig, {"limit": 2.0})[0].limit == 2
+
+
+def test_a_number_is_the_decimal_that_it_is_written_as():
+    cfg, errors = stored(ShopConfig, {"free_shipping_from": 49.9})
+    assert (str(cfg.free_shipping_from), errors) == ("49.9", [])
+    cfg, errors = stored(ShopConfig, {"free_shipping_from": 1234567890.125})  # of eight digits, two behind the point
+    assert (str(cfg.free_shipping_from), errors) == ("1234567890.125", [])
+    with pytest.raises(ValidationError):
+        cfg.full_clean()
+
+
+@pytest.mark.parametrize("value", [5, True, 1.5])
+def test_only_text_is_binary(value):
+    back, errors = load(Everything, "shop.Everything", to_bytes({"binary": value}), 7)
+    assert (back.binary, len(errors)) == (b"", 1)
+
+
+@pytest.mark.parametrize(
+    ("use_tz", "text", "moment"),
+    [
+        (True, "2026-01-02T10:00:00", "2026-01-02T10:00:00+14:00"),
+        (True, "2026-01-02", "2026-01-02T00:00:00+14:00"),
+        (True, "2026-01-02T10:00:00Z", "2026-01-02T10:00:00+00:00"),
+        (False, "2026-01-02T10:00:00", "2026-01-02T10:00:00"),
+        (False, "2026-01-02T10:00:00Z", "2026-01-03T00:00:00"),
+    ],
+)
+def test_a_time_has_a_zone_or_none_as_django_is_told_whoever_wrote_it(use_tz, text, moment):
+    with override_settings(USE_TZ=use_tz, TIME_ZONE="Pacific/Kiritimati"):  # 14 hours before UTC
+        back, errors = load(Everything, "shop.Everything", to_bytes({"moment": text}), 7)
+        assert (back.moment.isoformat(), errors) == (moment, [])
 
 
 @pytest.mark.parametrize("value", [{"x": 1}, [1]])

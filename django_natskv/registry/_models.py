@@ -30,6 +30,10 @@ from django_natskv.registry._storing import ABSENT, Kept, own_fields, unstorable
 class NoDatabase(models.Manager[Any]):
     """The manager that Django finds where it looks for one by itself."""
 
+    def all(self) -> Any:
+        """Return ``objects``, for shortcuts such as ``get_object_or_404`` and for generic views."""
+        return self.model.objects
+
     def get_queryset(self) -> NoReturn:
         """Raise ``UsageError``: there is no table."""
         name = self.model.__name__
@@ -113,8 +117,14 @@ class Stored(models.Model, metaclass=Declared):  # noqa: DJ008 - Config has one,
         if errors:
             raise ValidationError(errors)
 
-    def validate_unique(self, exclude: Any = None) -> None:
-        """Do nothing: the primary key is what is unique, and a save makes sure of that."""
+    def validate_unique(self, exclude: Iterable[str] | None = None) -> None:
+        """Refuse the primary key of another object, as far as this process knows; ``ValidationError``.
+
+        So that a form shows it. ``save()`` asks the server instead: there it is a ``Conflict``.
+        """
+        field = self._meta.pk
+        if field.name not in (exclude or ()) and run(_reading.is_taken(self)):
+            raise ValidationError({field.name: self.unique_error_message(type(self), (field.name,))})
 
     def validate_constraints(self, exclude: Any = None) -> None:
         """Do nothing: constraints are a database's."""

@@ -72,6 +72,15 @@ def shown_one(cls: Any, key: str) -> Operation[Any]:
     return cls._collection.one(cls, key)
 
 
+def is_taken(instance: Any) -> Operation[bool]:
+    """Tell from memory whether another object has the primary key that ``instance`` was given."""
+    cls, kept = type(instance), instance._kept
+    if not cls._declaration.many or not (instance._state.adding or kept.revision):
+        return False
+    key = key_of(cls, instance.pk)
+    return kept.key != key and (yield from shown_one(cls, key)) is not None
+
+
 def stored(cls: Any) -> Operation[list[Any]]:
     """Read all objects of ``cls`` from the server."""
     found = yield from place_of(cls._declaration).below(cls._declaration.key)

@@ -317,7 +317,7 @@ def _prepare(instance: Any, names: tuple[str, ...] | None) -> None:
         if names is None or field.name in names:
             # What Django does before it writes: auto_now, and what other fields set there.
             setattr(instance, field.attname, field.pre_save(instance, not _revision(instance)))
-    instance.full_clean()
+    instance.full_clean(validate_unique=False)  # the write itself finds out
 
 
 def wrote(place: Any) -> None:

@@ -146,7 +146,7 @@ def test_makemigrations_has_nothing_to_do():
 
 def test_where_django_looks_for_a_manager_it_hears_that_there_is_no_table():
     with pytest.raises(UsageError, match=r"Carrier\.objects"):
-        Carrier._default_manager.all()
+        Carrier._default_manager.filter(pk="dhl")
 
 
 def test_validation_is_that_of_the_fields_and_of_clean():

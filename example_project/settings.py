@@ -15,7 +15,7 @@ INSTALLED_APPS = [
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
-    "django.contrib.sessions.middleware.SessionMiddleware",
+    "example_project.shop.sessions.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
@@ -49,5 +49,5 @@ CACHES = {
         "OPTIONS": {"BUCKET": {"storage": "file"}},  # baskets outlive the server
     },
 }
-SESSION_ENGINE = "django.contrib.sessions.backends.cache"
+SESSION_ENGINE = "example_project.shop.sessions"  # Django's own, less what it does to baskets in an outage
 SESSION_CACHE_ALIAS = "sessions"

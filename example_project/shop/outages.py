@@ -23,8 +23,11 @@ class OutageMiddleware(MiddlewareMixin):
     """Answers with a page that says what is wrong, and what to do, wherever a view meets an ``OperationalError``."""
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
-        if not isinstance(error, OperationalError):
-            return None
-        bucket = error.bucket if isinstance(error, BucketNotFound) else None
-        context = {"problem": error, "missing": bucket, "silent": isinstance(error, _SILENT)}
-        return render(request, "shop/unavailable.html", context, status=HTTPStatus.SERVICE_UNAVAILABLE)
+        return unavailable(request, error) if isinstance(error, OperationalError) else None
+
+
+def unavailable(request: HttpRequest, error: OperationalError) -> HttpResponse:
+    """Return that page."""
+    bucket = error.bucket if isinstance(error, BucketNotFound) else None
+    context = {"problem": error, "missing": bucket, "silent": isinstance(error, _SILENT)}
+    return render(request, "shop/unavailable.html", context, status=HTTPStatus.SERVICE_UNAVAILABLE)

@@ -144,6 +144,13 @@ def test_the_basket_is_in_the_session(visitor: Visitor):
     assert pages.keys("*") == []  # sessions are not among them
 
 
+def test_nobody_chooses_the_key_of_their_session(visitor: Visitor):
+    visitor.client.cookies["sessionid"] = "chosen".ljust(32, "x")
+    assert visitor.put("assam", 1).status_code == 302
+    assert visitor.client.cookies["sessionid"].value not in ("", "chosen".ljust(32, "x"))
+    assert "Assam" in visitor.text("/basket/")
+
+
 @pytest.mark.parametrize("fields", [{"code": "coffee", "count": 1}, {"code": "assam", "count": 21}, {"code": "assam"}])
 def test_a_mistake_leaves_the_basket_as_it_was(visitor: Visitor, fields: dict[str, Any]):
     response = visitor.post("/basket/", **fields)
@@ -241,6 +248,18 @@ def test_without_the_server_the_shop_opens_as_it_is_declared(shop: None):
         assert (response.status_code, "Ordered" in response.content.decode()) == (200, False)
         response = Client().get("/orders/")
         assert (response.status_code, "The server does not answer" in response.content.decode()) == (503, True)
+
+
+def test_an_outage_takes_nobody_their_basket(visitor: Visitor):
+    visitor.put("assam", 2)
+    cookie = visitor.client.cookies["sessionid"].value
+    with override_settings(NATSKV={"default": {"SERVERS": ["nats://127.0.0.1:1"]}}):
+        for response in (visitor.get("/basket/"), visitor.put("sencha", 1), visitor.get(visitor.checkout)):
+            assert (response.status_code, "The server does not answer" in response.content.decode()) == (503, True)
+        assert Visitor(visitor.face).put("assam", 1).status_code == 503  # who has no session yet
+    assert visitor.client.cookies["sessionid"].value == cookie
+    text = visitor.text("/basket/")
+    assert ("Assam" in text, "Sencha" in text) == (True, False)
 
 
 # --- for everyone ---

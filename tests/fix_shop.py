@@ -23,7 +23,7 @@ _others = _declaring.apps.all_models.pop("shop", None)
 from example_project.shop import config, events, orders  # noqa: E402
 from example_project.shop.config import Carrier, Features, ShopConfig  # noqa: E402
 
-__all__ = ["Carrier", "Features", "ShopConfig", "bucket", "declared", "shop"]
+__all__ = ["Carrier", "Features", "ShopConfig", "bucket", "declared", "orders", "shop"]
 
 _declaring.apps.all_models.pop("shop")
 if _others is not None:

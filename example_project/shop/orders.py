@@ -1,4 +1,7 @@
-"""The bucket of orders: how to get at it on both faces, what is kept in it, and how an entry is shown."""
+"""The bucket of orders: how to get at it on both faces, what is kept in it, and how an entry is shown.
+
+Anybody may write anything under any key, by the page of orders or by another program: what is no order is shown too.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any
 from django_natskv import connections
 from django_natskv.exceptions import BucketNotFound, OperationalError
 from django_natskv.kv import Bucket, Entry
-from example_project.shop.basket import Basket
+from example_project.shop.basket import MOST, Basket
 from example_project.shop.config import Carrier
 
 logger = logging.getLogger(__name__)
@@ -20,13 +23,32 @@ logger = logging.getLogger(__name__)
 BUCKET = "orders"  # made by: manage.py natskv_bucket create orders --history 8
 
 
+class Unreadable(str):
+    """What an entry holds that is not JSON, as text."""
+
+    __slots__ = ()
+
+
+class OrderCodec:
+    """JSON. What is none is ``Unreadable``, and no error: one such entry would close the page of all the others."""
+
+    def encode(self, value: Any) -> bytes:
+        return json.dumps(value, allow_nan=False).encode()
+
+    def decode(self, data: bytes) -> Any:
+        try:
+            return json.loads(data)
+        except (ValueError, RecursionError):
+            return Unreadable(data.decode(errors="backslashreplace"))
+
+
 def open_orders() -> Bucket:
-    return connections["default"].kv().open_bucket(BUCKET)
+    return connections["default"].kv().open_bucket(BUCKET, codec=OrderCodec())
 
 
 async def aopen_orders() -> Bucket:
     context = await connections["default"].akv()
-    return await context.aopen_bucket(BUCKET)
+    return await context.aopen_bucket(BUCKET, codec=OrderCodec())
 
 
 def new_key() -> str:
@@ -59,10 +81,9 @@ def sold(code: str) -> int | None:
 
 
 def _count(order: Any, code: str) -> int:
-    # Anybody may have written anything under the key, by the page of orders.
     items = order.get("items") if isinstance(order, dict) else None
     count = items.get(code) if isinstance(items, dict) else None
-    return count if isinstance(count, int) else 0
+    return count if type(count) is int and 0 < count <= MOST else 0
 
 
 def newest_first(entries: Iterable[Entry]) -> list[dict[str, Any]]:
@@ -82,5 +103,19 @@ def shown(entry: Entry) -> dict[str, Any]:
 
 
 def as_text(value: Any) -> str:
+    """Return the JSON of a value."""
+    try:
+        return value if isinstance(value, Unreadable) else _printable(json.dumps(value, ensure_ascii=False))
+    except RecursionError:
+        return "It is nested too deeply to be shown."
+
+
+def text_in(order: Any, field: str) -> str:
+    """Return a text of an order; "" when there is none."""
+    found = order.get(field) if isinstance(order, dict) else None
+    return _printable(found) if isinstance(found, str) else ""
+
+
+def _printable(text: str) -> str:
     # Half a character, which JSON may hold and a page may not, stays escaped.
-    return json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace").decode()
+    return text.encode(errors="backslashreplace").decode()

@@ -59,7 +59,8 @@ def thanks(request: HttpRequest, key: str) -> HttpResponse:
         entry = None  # nothing can be under it
     if entry is None:
         raise Http404(f"There is no order {key!r}.")
-    return render(request, "shop/thanks.html", {"entry": entry})
+    context = {field: orders.text_in(entry.value, field) for field in ("name", "total")}
+    return render(request, "shop/thanks.html", {"key": key, **context})
 
 
 def _render(request: HttpRequest, details: Details, basket: Basket, form: CheckoutForm, **context: Any) -> HttpResponse:

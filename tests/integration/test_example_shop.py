@@ -246,6 +246,16 @@ def test_a_percentage_gives_a_visitor_the_same_checkout_each_time(bucket: Bucket
     assert "natskv_visitor" in visitor.client.cookies
 
 
+async def plan(_: Any) -> dict[str, str]:
+    return {"plan": "pro"}
+
+
+def test_a_view_waits_for_what_a_rule_asks_for(bucket: Bucket, visitor: Visitor, settings: Any):
+    settings.NATSKV_FLAGS = {"CONTEXT": f"{__name__}.plan"}
+    Features.new_checkout.set(True, when=rules.attribute("plan") == "pro")
+    assert 'data-checkout="new"' in visitor.text(visitor.checkout)
+
+
 def test_a_missing_bucket_of_orders_is_told_and_the_basket_kept(visitor: Visitor, bucket_name: str):
     visitor.put("assam", 1)
     response = visitor.post(visitor.checkout, name="Ann")

@@ -86,6 +86,10 @@ class AnyFlag(Generic[T]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy: it is itself there, too."""
+        return getattr, (self.flag_set, self.name)
+
     def _declare(self, name: str) -> definitions.Declaration:
         raise NotImplementedError
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 import itertools
 import json
 import logging
+import pickle
 import sys
 from typing import Any
 
@@ -163,6 +165,16 @@ def test_metadata_is_told_and_cannot_be_changed():
     assert metadata == {"owner": "payments"}
     with pytest.raises(TypeError):
         metadata["owner"] = "me"  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    "details", [ask(CHECKOUT, d.definition(CHECKOUT, True)), e.undefined(LAYOUT).details(Context())]
+)
+def test_an_answer_can_be_sent_elsewhere(details):
+    there = pickle.loads(pickle.dumps(details))
+    assert (there, copy.deepcopy(details)) == (details, details)
+    with pytest.raises(TypeError):
+        there.metadata["owner"] = "me"
 
 
 def test_shared_rules_are_evaluated_where_they_are_named():

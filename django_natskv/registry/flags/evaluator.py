@@ -11,7 +11,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -68,6 +68,15 @@ class Details:
     """The revision of the definition; None when nothing is stored."""
     error_code: str = ""
     """What kind of failure ``error`` is, in OpenFeature's words: "PARSE_ERROR", "GENERAL", ...; empty without any."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy: a view of metadata cannot be."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return _restored, ({**values, "metadata": dict(self.metadata)},)
+
+
+def _restored(values: dict[str, Any]) -> Details:
+    return Details(**{**values, "metadata": MappingProxyType(values["metadata"])})
 
 
 class Context(Protocol):

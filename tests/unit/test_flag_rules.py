@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import uuid
+import zoneinfo
 from decimal import Decimal
 from typing import Any
 
@@ -106,6 +107,16 @@ def test_a_window_begins_and_ends_with_a_whole_second_never_too_early():
     assert r.between(None, half).logic == {"<": [TIME, 1798761601]}
 
 
+def test_a_window_knows_the_hour_that_comes_twice_and_the_one_that_does_not_come():
+    vienna = zoneinfo.ZoneInfo("Europe/Vienna")
+    first = dt.datetime(2026, 10, 25, 2, 30, tzinfo=vienna)
+    assert str(r.between(first, first.replace(fold=1))) == "from 2026-10-25 00:30:00 UTC until 2026-10-25 01:30:00 UTC"
+    gone, after = dt.datetime(2026, 3, 29, 2, 30, tzinfo=vienna), dt.datetime(2026, 3, 29, 3, 15, tzinfo=vienna)
+    assert gone < after
+    with pytest.raises(UsageError, match="is not after"):  # 03:30 comes after 03:15
+        r.between(gone, after)
+
+
 def test_rules_joined_by_one_operator_are_not_nested():
     assert len((r.staff | r.superusers | r.authenticated).logic["or"]) == 3
     assert len((r.staff & (r.superusers & r.authenticated)).logic["and"]) == 3
@@ -132,6 +143,8 @@ def test_rules_joined_by_one_operator_are_not_nested():
         (lambda: r.between(None, None), "a beginning, an end, or both"),
         (lambda: r.between(NEW_YEAR, NEW_YEAR), "is not after"),
         (lambda: r.between(NEW_YEAR.replace(tzinfo=None), None), "aware datetimes"),
+        (lambda: r.between(NEW_YEAR.date(), None), "aware datetimes"),  # type: ignore[arg-type]
+        (lambda: r.between(None, "2027-01-01"), "aware datetimes"),  # type: ignore[arg-type]
         (lambda: r.attribute(""), "a string that is not empty"),
         (lambda: r.attribute("$flagd.timestamp"), r"use between\(\)"),
         (lambda: r.attribute("plan") == ["pro"], "compares with"),

@@ -247,7 +247,7 @@ def _scalar(value: object) -> str | float | None:
     raise UsageError(f"An attribute compares with a string, a number, a bool or None, not with {value!r}.")
 
 
-def _timestamp(moment: dt.datetime) -> int:
-    if moment.utcoffset() is None:
+def _timestamp(moment: Any) -> int:
+    if not isinstance(moment, dt.datetime) or moment.utcoffset() is None:
         raise UsageError(f"between() takes aware datetimes, not {moment!r}.")
     return math.ceil(moment.timestamp())

@@ -25,14 +25,14 @@ from django_natskv.registry.flags.definitions import check, check_evaluators
 ATTEMPTS = 20  # times that a write which somebody else was faster with begins again
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.5  # seconds
 
-Make = Callable[[definitions.Declaration], dict[str, Any]]
+Make = Callable[[definitions.Declaration], Any]
 
 
 def defining(flag: Any, make: Make, actor: Any, comment: str, doing: str) -> Operation[int]:
     """Store what ``make`` makes of the declaration, over whatever is there, if it is valid; return its revision."""
     stored = make(flag.declaration)
     where = flag.flag_set._declaration
-    rules = (yield from _shared_rules(where)) if "$ref" in json.dumps(stored, default=str) else {}
+    rules = (yield from _shared_rules(where)) if _may_refer(stored) else {}
     check(flag.declaration, stored, rules, doing=doing)
     return (yield from _put(where, flag.name, stored, to_headers(actor, comment)))
 
@@ -77,6 +77,13 @@ def reading(flag: Any) -> Operation[list[Revision[Any]]]:
         found.append(Revision(entry.revision, entry.created, actor, comment, entry.operation, value, changes))
         before = _definition(entry.value) if now else {}  # another copy: each revision is the caller's own
     return found
+
+
+def _may_refer(stored: Any) -> bool:
+    try:
+        return "$ref" in json.dumps(stored, default=str)
+    except (TypeError, ValueError, RecursionError):
+        return False  # check() says what is wrong
 
 
 def _definition(data: bytes) -> Any:

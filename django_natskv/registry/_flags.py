@@ -165,11 +165,11 @@ class AnyFlag(Generic[T]):
         Raises ``InvalidDefinition``, which names each mistake by its path, for one that flagd's schema does not allow,
         whose values are not of this flag's type, or which names a shared rule that is not there.
         """
-        return run(_flag_writing.defining(self, lambda _: dict(definition), actor, comment, "define"))
+        return run(_flag_writing.defining(self, partial(_given, definition), actor, comment, "define"))
 
     async def adefine(self, definition: Mapping[str, Any], *, actor: Any = None, comment: str = "") -> int:
         """See define()."""
-        return await arun(_flag_writing.defining(self, lambda _: dict(definition), actor, comment, "define"))
+        return await arun(_flag_writing.defining(self, partial(_given, definition), actor, comment, "define"))
 
     def reset(self, *, actor: Any = None, comment: str = "") -> None:
         """Remove what is stored: back to the declared default. Nothing happens where nothing is stored."""
@@ -333,6 +333,10 @@ class Variant(AnyFlag[T]):
 
     def _declare(self, name: str) -> definitions.Declaration:
         return definitions.variant(name, *self._values, default=self._default, **self._about)
+
+
+def _given(definition: Any, _: definitions.Declaration) -> Any:
+    return dict(definition) if isinstance(definition, Mapping) else definition  # any other is refused with a reason
 
 
 def _made(value: Any, when: Rule | None, otherwise: Any, declaration: definitions.Declaration) -> dict[str, Any]:

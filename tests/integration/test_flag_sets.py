@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import datetime as dt
 import json
 import logging
+import pickle
 from typing import Any
 
 import pytest
@@ -124,7 +126,17 @@ def test_what_is_invalid_is_refused_and_nothing_is_written(flags, do):
         do(Features.new_checkout.define, refers_to("nobody_has"))
     with pytest.raises(InvalidDefinition):
         do(Features.share_rules, {"pro": 7})
+    deep: Any = []
+    for _ in range(5_000):
+        deep = [deep]
+    for stored in (None, [1], "on", refers_to(float("nan")), {**refers_to("x"), "targeting": deep}):
+        with pytest.raises(InvalidDefinition):
+            do(Features.new_checkout.define, stored)
     assert not flags.exists
+
+
+def test_a_flag_can_be_handed_to_another_process():
+    assert pickle.loads(pickle.dumps(Features.theme)) is copy.deepcopy(Features.theme) is Features.theme
 
 
 def refers_to(rule):

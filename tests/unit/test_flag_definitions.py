@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import json
 import pickle
 from typing import Any
 
 import pytest
+from django.utils.translation import gettext_lazy, override
 
 from django_natskv.exceptions import UsageError
 from django_natskv.registry.flags import definitions as d, rules as r, schema
@@ -122,12 +124,27 @@ def test_the_kind_of_a_flag_follows_from_its_values():
         (lambda: d.definition(LIMIT, True), "no variant with the value True"),
         (lambda: d.definition(CHECKOUT, True, when=r.staff, otherwise="off"), "no variant with the value 'off'"),
         (lambda: d.definition(CHECKOUT, True, otherwise=False), "give when= too"),
+        (lambda: d.definition(CHECKOUT, True, when="staff"), "when= takes a rule, not 'staff'"),  # type: ignore[arg-type]
+        (lambda: d.definition(CHECKOUT, True, when=True), "when= takes a rule, not True"),  # type: ignore[arg-type]
+        (lambda: d.variant("x", 1.0, float("inf"), default=1.0), "cannot be written as JSON"),
+        (lambda: d.variant("x", {"a": {"b": object()}}, default="a"), "cannot be written as JSON"),
+        (lambda: d.variant("x", "a", "\ud800", default="a"), "cannot be written as JSON"),
+        (lambda: d.variant("x", 1, 2**60, default=1), "too large a number"),
+        (lambda: d.variant("x", "", "a", default="a"), "declare it by one mapping of names to values"),
+        (lambda: d.flag("x", expires=dt.datetime(2027, 3, 1, tzinfo=dt.UTC)), "expires on a day"),
+        (lambda: d.flag("x", expires="2027-03-01"), "expires on a day"),
     ],
     ids=numbered(),
 )
 def test_a_value_that_is_not_declared_is_refused(make, says):
     with pytest.raises(UsageError, match=says):
         make()
+
+
+def test_what_is_said_of_a_flag_may_be_translated():
+    declared = d.flag("x", description=gettext_lazy("Yes"))
+    with override("de"):
+        assert json.dumps(d.definition(declared, True)["metadata"]) == '{"description": "Ja"}'
 
 
 def targeting(logic: Any) -> dict[str, Any]:
@@ -308,6 +325,32 @@ def test_shared_rules_are_checked_alike(evaluators, problem):
     with pytest.raises(d.InvalidDefinition) as caught:
         d.check_evaluators(evaluators)
     assert str(caught.value) == f"Cannot share these rules: {problem}."
+
+
+def nested() -> Any:
+    found: Any = {"var": "plan"}
+    for _ in range(5_000):
+        found = {"!": [found]}
+    return found
+
+
+@pytest.mark.parametrize("value", [float("nan"), object(), "\ud800", nested()], ids=["nan", "object", "half", "deep"])
+def test_what_json_cannot_hold_is_refused(value):
+    logic = {"===": [{"var": "plan"}, value]}
+    for check in (
+        lambda: d.check(CHECKOUT, targeting({"if": [logic, "on"]})),
+        lambda: d.check_evaluators({"a": logic}),
+    ):
+        with pytest.raises(d.InvalidDefinition, match=r"cannot be written as JSON|nested too deeply"):
+            check()
+
+
+@pytest.mark.parametrize("name", [1, None, "", ("a",)], ids=repr)
+def test_a_shared_rule_has_a_name(name):
+    with pytest.raises(d.InvalidDefinition, match="Cannot share these rules"):
+        d.check_evaluators({name: STAFF})
+    with pytest.raises(d.InvalidDefinition, match="Cannot share these rules"):
+        d.check_evaluators({name: {"$ref": "x"}})
 
 
 def test_a_definition_is_checked_with_the_shared_rules_that_it_names():

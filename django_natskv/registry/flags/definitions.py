@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 from django_natskv.exceptions import UsageError
 from django_natskv.registry.flags.rules import Rule
-from django_natskv.registry.flags.schema import Problem, evaluator_problems, kind_of, problems
+from django_natskv.registry.flags.schema import STATES, Problem, evaluator_problems, kind_of, problems
 
 Kind = Literal["boolean", "string", "integer", "float", "object"]
 
@@ -56,6 +56,7 @@ class Declaration:
         values = {name: float(value) if kind == "float" else value for name, value in self.variants.items()}
         object.__setattr__(self, "kind", kind)
         object.__setattr__(self, "variants", MappingProxyType(values))
+        _declarable(self)
 
     @property
     def value(self) -> Any:
@@ -122,6 +123,8 @@ def definition(
     Without ``when`` it has ``value`` for everyone; ``otherwise`` is the declared default unless given. Raises
     ``UsageError`` for a value that is not declared, and for ``otherwise`` without ``when``.
     """
+    if when is not None and not isinstance(when, Rule):
+        raise UsageError(f"when= takes a rule, not {when!r}.")
     if when is None and otherwise is not _DECLARED:
         raise UsageError(f'otherwise= says what "{declaration.name}" is where when= does not hold; give when= too.')
     chosen = declaration.variant_of(value)
@@ -169,7 +172,21 @@ def _refuse(what: str, found: list[Problem]) -> None:
 def _metadata(declaration: Declaration) -> dict[str, Any]:
     expires = declaration.expires.isoformat() if declaration.expires else ""
     about = {"owner": declaration.owner, "description": declaration.description, "expires": expires}
-    return {name: text for name, text in about.items() if text}
+    return {name: str(text) for name, text in about.items() if text}  # a text may be translated
+
+
+def _declarable(declaration: Declaration) -> None:
+    """Raise ``UsageError`` for what could be declared, and then never be stored."""
+    name = declaration.name
+    expires: Any = declaration.expires
+    if "" in declaration.variants:
+        message = f'A value of "{name}" is empty, and so has no name: declare it by one mapping of names to values.'
+        raise UsageError(message)
+    found = problems({"state": STATES[0], "variants": dict(declaration.variants)})
+    if found:
+        raise UsageError(f'The values of "{name}" cannot be stored: {"; ".join(map(str, found))}.')
+    if expires is not None and (not isinstance(expires, dt.date) or isinstance(expires, dt.datetime)):
+        raise UsageError(f'The flag "{name}" expires on a day, such as date(2027, 3, 1), not {expires!r}.')
 
 
 def _kind(name: str, variants: Mapping[str, Any]) -> Kind:

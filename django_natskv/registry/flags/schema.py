@@ -47,6 +47,9 @@ class Problem(NamedTuple):
         return f"{self.path}: {self.text}" if self.path else self.text
 
 
+_TOO_DEEP = Problem("", "it is nested too deeply")
+
+
 def problems(definition: Any, evaluators: Mapping[str, Any] | None = None) -> list[Problem]:
     """Return the mistakes in ``definition``, a flagd flag definition; none, if it can be written.
 
@@ -54,33 +57,41 @@ def problems(definition: Any, evaluators: Mapping[str, Any] | None = None) -> li
     """
     if not isinstance(definition, Mapping):
         return [Problem("", f"a definition is an object, not {_type(definition)}")]
-    try:
-        json.dumps(definition, allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        return [Problem("", f"it cannot be written as JSON: {error}")]
-    return _all(_definition(definition, evaluators or {}))
+    return _unwritable(definition) or _all(_definition(definition, evaluators or {}))
 
 
 def evaluator_problems(evaluators: Any) -> list[Problem]:
     """Return the mistakes in ``evaluators``, shared rules by name."""
     if not isinstance(evaluators, Mapping):
         return [Problem("", f"shared rules are an object of rules by name, not {_type(evaluators)}")]
-    return _all(_shared(evaluators)) or _all(_circles(evaluators))
+    return _unwritable(evaluators) or _all(_shared(evaluators)) or _all(_circles(evaluators))
+
+
+def _unwritable(value: Mapping[Any, Any]) -> list[Problem]:
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()  # as it is written: half a character is none
+    except RecursionError:
+        return [_TOO_DEEP]
+    except (TypeError, ValueError) as error:
+        return [Problem("", f"it cannot be written as JSON: {error}")]
+    return []
 
 
 def _all(found: Iterator[Problem]) -> list[Problem]:
     try:
         return list(found)
     except RecursionError:
-        return [Problem("", "it is nested too deeply")]
+        return [_TOO_DEEP]
 
 
-def _shared(evaluators: Mapping[str, Any]) -> Iterator[Problem]:
+def _shared(evaluators: Mapping[Any, Any]) -> Iterator[Problem]:
     for name, logic in evaluators.items():
-        if operation(logic) is None:
-            yield Problem(str(name), f"a shared rule is an object with one operator, not {_type(logic)}")
+        if not isinstance(name, str) or not name:
+            yield Problem("", f"the name of a shared rule is a string that is not empty, not {json.dumps(name)}")
+        elif operation(logic) is None:
+            yield Problem(name, f"a shared rule is an object with one operator, not {_type(logic)}")
         else:
-            yield from _logic(logic, str(name), evaluators)
+            yield from _logic(logic, name, evaluators)
 
 
 def _circles(evaluators: Mapping[str, Any]) -> Iterator[Problem]:
@@ -88,7 +99,7 @@ def _circles(evaluators: Mapping[str, Any]) -> Iterator[Problem]:
         try:
             with_evaluators({"$ref": name}, evaluators)
         except ValueError as error:
-            yield Problem(str(name), str(error))
+            yield Problem(name, str(error))
 
 
 def _definition(definition: Mapping[str, Any], evaluators: Mapping[str, Any]) -> Iterator[Problem]:

@@ -227,9 +227,10 @@ class AnyFlag(Generic[T]):
         found = page.of(self)
         if pinned is not None:
             pinned[self] = found
-        if view is None and not _views.overrides_everywhere(self):  # one of the whole process is looked up at each read
+        if view is None:
             self._seen = (page.cache, page.moment, found)
-            if _views.overrides_everywhere(self):  # it came in between, and its slow_down() before that line
+            # An override of the whole process is looked up at each read; one that began meanwhile, too.
+            if _views.overrides_everywhere(self):
                 self._seen = _NOT_YET
         return found
 

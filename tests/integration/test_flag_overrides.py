@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import unittest
 
@@ -14,6 +13,7 @@ from django_natskv import registry
 from django_natskv.exceptions import UsageError
 from django_natskv.registry import _views, rules as r
 from django_natskv.testing import override_config, override_flag
+from tests.fix_waiting import eventually
 from tests.flag_classes import Features
 from tests.registry_classes import ShopConfig
 
@@ -70,25 +70,41 @@ def test_an_override_everywhere_holds_in_other_threads(flags):
     assert elsewhere() == Features.theme.value() == "old"
 
 
-def test_an_override_everywhere_that_begins_while_another_thread_asks_holds(flags, monkeypatch):
-    real, override = _views.overrides_everywhere, override_flag(Features.theme, "new", everywhere=True)
-    other = threading.Thread(target=override.__enter__)
+def test_an_override_everywhere_that_begins_while_a_flag_is_looked_up_holds(flags, monkeypatch):
+    override = override_flag(Features.theme, "new", everywhere=True)
+    told = _views.overrides_everywhere
 
-    def begin_after(of):
-        found = real(of)
-        if other.ident is None and sys._getframe(1).f_locals["self"] is Features.theme:
-            other.start()
-            other.join(10)
+    def and_then_it_begins(of):
+        found = told(of)
+        monkeypatch.setattr(_views, "overrides_everywhere", told)
+        override.__enter__()
         return found
 
-    Features.limit.set(50)  # or there is no bucket, and nothing to be read once
-    assert registry.wait_ready(5)
-    monkeypatch.setattr(_views, "overrides_everywhere", begin_after)
+    revision = flags.put("theme", {"state": "ENABLED", "variants": {"old": "old"}, "defaultVariant": "old"})
+    eventually(lambda: Features.theme.details().revision == revision)  # nothing more is to come that is looked up
+    Features.theme.slow_down()
+    monkeypatch.setattr(_views, "overrides_everywhere", and_then_it_begins)
     try:
-        seen = [Features.theme.value() for _ in range(3)][1:]
+        assert Features.theme.value() == "old"
+        assert Features.theme.value() == "new"
     finally:
         override.__exit__(None, None, None)
-    assert (seen, Features.theme.value()) == (["new", "new"], "old")
+    assert Features.theme.value() == "old"
+
+
+def test_overrides_everywhere_may_end_in_any_order(flags):
+    first, second = (override_flag(Features.limit, value, everywhere=True) for value in (50, 60))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert Features.limit.value() == 60
+    second.__exit__(None, None, None)
+    assert Features.limit.value() == 10
+
+
+def test_an_override_gives_the_type_of_the_flag():
+    with override_flag(Features.rate, 3):
+        assert (Features.rate.value(), type(Features.rate.value())) == (3.0, float)
 
 
 @override_flag(Features.new_checkout, True)

@@ -279,6 +279,7 @@ def undefined(declaration: Declaration) -> Compiled:
 def overridden(declaration: Declaration, value: Any) -> Compiled:
     """Return what ``declaration`` says while tests have it say ``value``, which it must allow."""
     name = next((name for name, known in declaration.variants.items() if known == value), None)
+    value = float(value) if declaration.kind == "float" else value
     return Compiled(declaration, None)._fix(Details(value, name, STATIC))
 
 

@@ -214,8 +214,9 @@ def _history(cls: Any) -> Found:
         return  # told by another rule
     kept = buckets.get(declaration.bucket, {}).get("history")
     if type(wanted) is int and kept is not None and kept < wanted:
+        few = "one revision" if kept == 1 else f"{kept} revisions"
         text = (
-            f"Its bucket {declaration.bucket!r} is declared in settings.NATSKV to keep {kept} revisions of a key, and "
+            f"Its bucket {declaration.bucket!r} is declared in settings.NATSKV to keep {few} of a key, and "
             f"it wants {wanted}" + (", so that history(), rollback() and as_of() have nothing." if kept == 1 else ".")
         )
         hint = f"Raise the bucket's history, or say `history = {kept}` in Meta if that is what is meant."

@@ -367,6 +367,17 @@ def test_an_import_makes_what_the_export_says(project: Project):
     assert project("import", "config.json").error == "Wrote 0 objects; 2 were as in the export already."
 
 
+def test_one_of_a_thing_is_told_in_the_singular(project: Project):
+    project("set", "store.ShopConfig.banner", "a")
+    done = project("export", "store.ShopConfig", "--file", "one.json")
+    assert done.error == "Wrote 1 object of 1 class to one.json."
+    assert project("import", "one.json").error == "Wrote 0 objects; 1 was as in the export already."
+    assert project("check", "store.ShopConfig").error == "1 document, and nothing is wrong."
+    project.bucket.put("store.ShopConfig", {"banner": "b", "old": 1, "$version": 2})
+    assert project("check", "store.ShopConfig").error == "CommandError: 1 problem in 1 document."
+    assert project("diff", "--against", "one.json", "--check").error == "CommandError: 1 difference."
+
+
 def test_nothing_of_an_import_is_written_unless_all_of_it_is_valid(project: Project):
     project("set", "store.Carrier", "dhl", "--create")
     file = _exported(project)
@@ -469,10 +480,10 @@ def test_an_import_that_loses_a_race_says_what_was_written_and_is_finished_by_it
     _once(config_classes.ShopConfig, lambda: project.bucket.put("store.ShopConfig", {"banner": "c"}))
     done = project("import", "config.json", "--format", "json")
     assert done.code == 1
-    assert "store.ShopConfig was changed by somebody else meanwhile. 1 objects were written, 1 were not" in done.error
+    assert "store.ShopConfig was changed by somebody else meanwhile. 1 object was written, 1 was not" in done.error
     assert [(row["object"], row["action"]) for row in json.loads(done.out)] == [("dhl", "change"), (None, "left")]
     assert project.stored("store.ShopConfig") == {"banner": "c"}
-    assert project("import", "config.json").error == "Wrote 1 objects; 1 were as in the export already."
+    assert project("import", "config.json").error == "Wrote 1 object; 1 was as in the export already."
     assert project.stored("store.ShopConfig")["banner"] == "a"
 
 

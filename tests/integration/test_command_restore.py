@@ -187,7 +187,7 @@ def test_what_is_left_to_live_is_kept_and_what_has_expired_is_left_out(manage: M
     target = make(history=1)
     done = restore(manage, target, file)
     assert counts(done) == {"written": 2, "expired": 1}
-    assert "1 were left out: they have expired since the dump." in done.err
+    assert "1 was left out: expired since the dump." in done.err
     left = {entry.key: entry.ttl_ms for entry in target.entries()}
     assert left.keys() == {"later", "never"}
     assert left["never"] is None
@@ -299,7 +299,7 @@ def test_skip_existing_leaves_what_is_there(manage: Manage, source: Bucket, stoc
     for arguments in (["--dry-run"], []):
         done = restore(manage, stocked_target, file, "--skip-existing", *arguments)
         assert (done.code, counts(done)) == (0, {"written": 3, "skipped": 1})
-        assert "1 were skipped" in done.err
+        assert "1 was skipped: what exists, or is as the dump says already." in done.err
     found = {key: entries[-1][1] for key, entries in content(stocked_target).items()}
     assert found == {"a": b"other 2", "b": b"\xff\x00", "c": b"again", "long": b"6", "mine": b"stays"}
     assert counts(restore(manage, stocked_target, file, "--skip-existing")) == {"skipped": 4}

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from django_natskv.exceptions import UsageError
+from django_natskv.management.terminal.output import counted
 from django_natskv.management.terminal.units import (
     parse_duration,
     parse_number,
@@ -137,3 +138,11 @@ def test_a_whole_number_is_read(text: str, number: int):
 def test_what_is_not_a_whole_number_is_refused(text: str):
     with pytest.raises(UsageError, match="is not a whole number"):
         parse_number(text)
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(0, "0 entries"), (1, "1 entry"), (2, "2 entries"), (1_204, "1,204 entries")]
+)
+def test_one_of_a_thing_is_no_plural(number: int, said: str):
+    assert counted(number, "entry", "entries") == said
+    assert counted(number, "key") == said.replace("entries", "keys").replace("entry", "key")

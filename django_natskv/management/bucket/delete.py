@@ -6,8 +6,9 @@ from typing import ClassVar
 
 from django.core.management.base import CommandParser
 
+from django_natskv.kv import BucketStatus
 from django_natskv.management.bucket.named import add_name, name_of
-from django_natskv.management.terminal.output import Done, Result
+from django_natskv.management.terminal.output import Done, Result, counted
 from django_natskv.management.terminal.verb import Call, Verb, add_no_input
 
 
@@ -28,7 +29,11 @@ class Delete(Verb):
         name = name_of(call)
         context = call.kv()
         context.open_bucket(name)  # a bucket that is not there is not asked about
-        call.confirm(lambda: f"Delete the bucket {name!r} and its {context.bucket_status(name).values} live entries?")
+        call.confirm(lambda: f"Delete the bucket {name!r} and its {_live(context.bucket_status(name))}?")
         context.delete_bucket(name)
         call.say(f"Deleted the bucket {name!r}.")
         return Done({"bucket": name, "deleted": True})
+
+
+def _live(status: BucketStatus) -> str:
+    return counted(status.values, "live entry", "live entries")

@@ -12,7 +12,7 @@ from django_natskv.kv.names import check_patterns
 from django_natskv.management.bucket.named import add_name, name_of
 from django_natskv.management.dumps.files import STANDARD, whole_file
 from django_natskv.management.dumps.lines import Header, write_entry, write_header, write_trailer
-from django_natskv.management.terminal.output import Done, Result
+from django_natskv.management.terminal.output import Done, Result, counted
 from django_natskv.management.terminal.progress import Progress
 from django_natskv.management.terminal.verb import Call, Verb
 
@@ -62,7 +62,7 @@ class Dump(Verb):
             for line in self._lines(call, name):
                 out.write(line)
                 entries += 1
-        call.say(f"Wrote {entries:,} entries of the bucket {name!r} to {file}.")
+        call.say(f"Wrote {counted(entries, 'entry', 'entries')} of the bucket {name!r} to {file}.")
         return Done({"bucket": name, "file": file, "entries": entries})
 
     def _lines(self, call: Call, name: str) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from django_natskv.management.dumps.files import readable_twice
 from django_natskv.management.dumps.lines import DumpError, Header, Line, Trailer, read_header, read_line
 from django_natskv.management.dumps.restoring import Clock, Mode, Outcome, Restoring
 from django_natskv.management.terminal.failing import fail_with
-from django_natskv.management.terminal.output import Done, Result
+from django_natskv.management.terminal.output import Done, Result, counted
 from django_natskv.management.terminal.progress import Progress
 from django_natskv.management.terminal.verb import Call, Verb, add_no_input
 
@@ -110,9 +110,9 @@ def _read_through(call: Call, file: IO[bytes]) -> Dump:
                 dump.superseded[line.key] = line.revision
             progress.update(dump.entries, file.tell() / size)
     if dump.counted != dump.entries and not call.options["partial"]:
-        counted = "has no last line" if dump.counted is None else f"should have {dump.counted:,}"
+        told = "has no last line" if dump.counted is None else f"should have {dump.counted:,}"
         raise CommandError(
-            f"{call.options['file']} is not whole: it has {dump.entries:,} entries and {counted}. "
+            f"{call.options['file']} is not whole: it has {counted(dump.entries, 'entry', 'entries')} and {told}. "
             "Nothing was restored; --partial takes it as far as it goes."
         )
     return dump
@@ -160,15 +160,17 @@ def _look(call: Call, bucket: Bucket, dump: Dump, mode: Mode | None) -> None:
                 "restore that was interrupted, --replace finishes it."
             )
         if not call.options["dry_run"]:
+            entries = counted(dump.entries, "entry", "entries")
             call.confirm(
                 lambda: (
-                    f"Restore {dump.entries:,} entries over what the bucket {bucket.name!r} has at their keys, history "
-                    "included? Other keys stay."
+                    f"Restore {entries} over what the bucket {bucket.name!r} has at their keys, history included? "
+                    "Other keys stay."
                 )
             )
     kept, dumped = bucket.config.history or 1, dump.header.config.get("history", 1)
     if dump.header.history and kept < dumped:
-        call.warn(f"The bucket {bucket.name!r} keeps {kept} revisions of a key, and the one that was dumped {dumped}.")
+        few = counted(kept, "revision")
+        call.warn(f"The bucket {bucket.name!r} keeps {few} of a key, and the one that was dumped {dumped}.")
 
 
 def _restore(call: Call, file: IO[bytes], dump: Dump, bucket: Bucket | None, mode: Mode | None) -> Outcome:
@@ -191,18 +193,21 @@ def _restore(call: Call, file: IO[bytes], dump: Dump, bucket: Bucket | None, mod
                 restoring.finish()
             except (OperationalError, KeyboardInterrupt) as error:
                 ended = "was interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-                call.warn(f"{restoring.outcome.written:,} entries were written before it {ended}.")
+                call.warn(
+                    f"{counted(restoring.outcome.written, 'entry was', 'entries were')} written before it {ended}."
+                )
                 raise
     return restoring.outcome
 
 
 def _told(call: Call, name: str, outcome: Outcome) -> Result:
     dry_run = call.options["dry_run"]
-    call.say(f"{'Would restore' if dry_run else 'Restored'} {outcome.written:,} entries into the bucket {name!r}.")
+    written = counted(outcome.written, "entry", "entries")
+    call.say(f"{'Would restore' if dry_run else 'Restored'} {written} into the bucket {name!r}.")
     if outcome.skipped:
-        call.say(f"{outcome.skipped:,} were skipped: their keys exist, or are as the dump says already.")
+        call.say(f"{counted(outcome.skipped, 'was', 'were')} skipped: what exists, or is as the dump says already.")
     if outcome.expired:
-        call.say(f"{outcome.expired:,} were left out: they have expired since the dump.")
+        call.say(f"{counted(outcome.expired, 'was', 'were')} left out: expired since the dump.")
     facts = {key: value for key, value in asdict(outcome).items() if key != "named"}
     done = Done({"bucket": name, **facts, "dry_run": dry_run})
     if outcome.conflicts or outcome.unfit:
@@ -211,7 +216,8 @@ def _told(call: Call, name: str, outcome: Outcome) -> Result:
 
 
 def _why(outcome: Outcome) -> str:
-    why = [f"{outcome.conflicts:,} have moved on since the dump"] if outcome.conflicts else []
-    why += [f"{outcome.unfit:,} have keys or headers that cannot be written"] if outcome.unfit else []
+    why = [f"{counted(outcome.conflicts, 'has', 'have')} moved on since the dump"] if outcome.conflicts else []
+    if outcome.unfit:
+        why.append(f"{counted(outcome.unfit, 'has a key or header', 'have keys or headers')} that cannot be written")
     more = ", ..." if outcome.conflicts + outcome.unfit > len(outcome.named) else ""
     return f"Not restored: {' and '.join(why)}: {', '.join(map(repr, outcome.named))}{more}."

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from django_natskv.kv import BucketHealth, BucketStatus
-from django_natskv.management.terminal.output import Column, Listing, Record, exact
+from django_natskv.management.terminal.output import Column, Listing, Record, counted, exact
 from django_natskv.management.terminal.units import show_duration, show_size, show_size_exactly
 
 _NOTHING = "-"
@@ -75,7 +75,7 @@ def _origins(value: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _health(value: Mapping[str, Any]) -> str:
-    kept = f"{value['revisions']} revisions of {value['keys']} keys, markers included"
+    kept = f"{counted(value['revisions'], 'revision')} of {counted(value['keys'], 'key')}, markers included"
     if not value["leader"]:
         return kept
     leader = f"leader {value['leader']} of cluster {value['cluster'] or _NOTHING}"

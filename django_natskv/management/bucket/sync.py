@@ -13,7 +13,7 @@ from django_natskv.kv import KVContext
 from django_natskv.management.plan.difference import Action, BucketPlan, compare, made_anew
 from django_natskv.management.plan.look import Plan
 from django_natskv.management.terminal.failing import fail_with
-from django_natskv.management.terminal.output import Result
+from django_natskv.management.terminal.output import Result, counted
 from django_natskv.management.terminal.verb import Call, Verb, add_no_input
 
 
@@ -58,7 +58,8 @@ class Sync(Verb):
         prune: bool = call.options["prune"]
         drifted = [each for each in plan if each.action in _pending(prune=prune)]
         if call.options["check"] and drifted:
-            fail_with(call, result, f"{len(drifted)} of {len(plan)} buckets are not as declared.")
+            be = "is" if len(drifted) == 1 else "are"
+            fail_with(call, result, f"{len(drifted)} of {counted(len(plan), 'bucket')} {be} not as declared.")
         if not (call.options["plan"] or call.options["check"]):
             refused = _apply(call, context, declared, drifted)
             if refused:

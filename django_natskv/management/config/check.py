@@ -9,7 +9,7 @@ from django.core.management.base import CommandParser
 from django_natskv.management.config.named import add_classes, classes_of, keys_of
 from django_natskv.management.config.places import add_bucket, places_of
 from django_natskv.management.terminal.failing import fail_with
-from django_natskv.management.terminal.output import Column, Listing, Result
+from django_natskv.management.terminal.output import Column, Listing, Result, counted
 from django_natskv.management.terminal.verb import Call, Verb
 from django_natskv.registry import documents
 
@@ -56,10 +56,10 @@ class Check(Verb):
             for key in documents.orphans(alias, bucket):
                 documents_seen += 1
                 rows.append(_row(documents.ORPHAN, bucket, key, "", "no declared class has this key"))
-        result = Listing(_COLUMNS, rows)
+        result, seen = Listing(_COLUMNS, rows), counted(documents_seen, "document")
         if rows:
-            fail_with(call, result, f"{len(rows)} problems in {documents_seen} documents.")
-        call.say(f"{documents_seen} documents, and nothing is wrong.")
+            fail_with(call, result, f"{counted(len(rows), 'problem')} in {seen}.")
+        call.say(f"{seen}, and nothing is wrong.")
         return result
 
 

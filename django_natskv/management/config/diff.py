@@ -26,7 +26,7 @@ from django_natskv.management.config.named import (
 )
 from django_natskv.management.config.values import changes_between, show_value
 from django_natskv.management.terminal.failing import fail_with
-from django_natskv.management.terminal.output import Column, Listing, Result
+from django_natskv.management.terminal.output import Column, Listing, Result, counted
 from django_natskv.management.terminal.verb import Call, Verb
 from django_natskv.registry import documents
 
@@ -74,7 +74,7 @@ class Diff(Verb):
         if not rows:
             call.say("There is no difference.")
         elif call.options["check"]:
-            fail_with(call, result, f"{len(rows)} differences.")
+            fail_with(call, result, f"{counted(len(rows), 'difference')}.")
         return result
 
 

@@ -10,7 +10,7 @@ from django.core.management.base import CommandParser
 from django_natskv.management.config import exports
 from django_natskv.management.config.named import add_classes, add_file, classes_of, keys_of
 from django_natskv.management.dumps.files import whole_file
-from django_natskv.management.terminal.output import to_json
+from django_natskv.management.terminal.output import counted, to_json
 from django_natskv.management.terminal.verb import Call, Verb
 
 
@@ -39,4 +39,5 @@ class Export(Verb):
             return
         with whole_file(path) as file:
             file.write(f"{to_json(content)}\n".encode())
-        call.say(f"Wrote {count} objects of {len(content['classes'])} classes to {path}.")
+        classes = counted(len(content["classes"]), "class", "classes")
+        call.say(f"Wrote {counted(count, 'object')} of {classes} to {path}.")

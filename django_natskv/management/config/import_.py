@@ -13,7 +13,7 @@ from django_natskv.management.config import exports
 from django_natskv.management.config.named import add_classes, classes_named, name_of, said, scope_in
 from django_natskv.management.terminal.author import add_author, author_of
 from django_natskv.management.terminal.failing import fail_with
-from django_natskv.management.terminal.output import Column, Listing, Result
+from django_natskv.management.terminal.output import Column, Listing, Result, counted
 from django_natskv.management.terminal.verb import Call, Verb
 from django_natskv.registry import Conflict, documents
 
@@ -137,9 +137,12 @@ def _write(call: Call, wanted: list[_Wanted], author: dict[str, str]) -> Result:
                 documents.bring_in(each.instance, each.revision, **author)
             except Conflict:
                 rest = [later.row("left") for later in wanted[position:] if later.action != "unchanged"]
-                text = f"{each.name} was changed by somebody else meanwhile. {done} objects were written, "
-                fail_with(call, Listing(_COLUMNS, rows + rest), f"{text}{len(rest)} were not: run it again.")
+                counts = (
+                    f"{counted(done, 'object was', 'objects were')} written, {counted(len(rest), 'was', 'were')} not"
+                )
+                text = f"{each.name} was changed by somebody else meanwhile. {counts}: run it again."
+                fail_with(call, Listing(_COLUMNS, rows + rest), text)
             done += 1
         rows.append(each.row())
-    call.say(f"Wrote {done} objects; {len(wanted) - done} were as in the export already.")
+    call.say(f"Wrote {counted(done, 'object')}; {counted(len(wanted) - done, 'was', 'were')} as in the export already.")
     return Listing(_COLUMNS, rows)

@@ -125,6 +125,11 @@ def exact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """Return a number of things in words: "1 entry", "1,204 entries"; ``many`` is ``one`` with an s unless given."""
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
+
+
 def printable(text: str) -> str:
     """Return ``text`` with what would break a line, or steer the terminal, written out.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Protocol, Self
 
+from django_natskv.management.terminal.output import counted
 from django_natskv.management.terminal.verb import Call
 
 
@@ -77,7 +78,7 @@ class _Tenths:
         tenth = int(fraction * 10)
         if tenth > self._done:
             self._done = tenth
-            self._call.say(f"{self._doing}: {tenth * 10} %, {count:,} entries.")
+            self._call.say(f"{self._doing}: {tenth * 10} %, {counted(count, 'entry', 'entries')}.")
 
     def close(self) -> None:
         """Leave them."""

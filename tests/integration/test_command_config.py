@@ -378,6 +378,14 @@ def test_one_of_a_thing_is_told_in_the_singular(project: Project):
     assert project("diff", "--against", "one.json", "--check").error == "CommandError: 1 difference."
 
 
+def test_an_export_to_a_file_tells_tools_where_it_is(project: Project):
+    project("set", "store.ShopConfig.banner", "a")
+    told = project.json("export", "store.ShopConfig", "store.Carrier", "--file", "shop.json")
+    assert told == {"file": "shop.json", "classes": 2, "objects": 1}
+    assert json.loads((project.directory / "shop.json").read_text())["format"] == "natskv-config"
+    assert project("export", "store.ShopConfig", "--file", "shop.json").out == ""
+
+
 def test_nothing_of_an_import_is_written_unless_all_of_it_is_valid(project: Project):
     project("set", "store.Carrier", "dhl", "--create")
     file = _exported(project)

@@ -10,7 +10,7 @@ from django.core.management.base import CommandParser
 from django_natskv.management.config import exports
 from django_natskv.management.config.named import add_classes, add_file, classes_of, keys_of
 from django_natskv.management.dumps.files import whole_file
-from django_natskv.management.terminal.output import counted, to_json
+from django_natskv.management.terminal.output import Done, Result, counted, to_json
 from django_natskv.management.terminal.verb import Call, Verb
 
 
@@ -29,15 +29,16 @@ class Export(Verb):
         add_classes(parser)
         add_file(parser, "write to a file, not to stdout")
 
-    def run(self, call: Call) -> None:
+    def run(self, call: Call) -> Result | None:
         """Write it."""
         content = exports.make(classes_of(call), partial(keys_of, call))
         count = sum(len(objects) for objects in content["classes"].values())
         path = call.options["file"]
         if path is None:
             call.write(to_json(content))
-            return
+            return None
         with whole_file(path) as file:
             file.write(f"{to_json(content)}\n".encode())
-        classes = counted(len(content["classes"]), "class", "classes")
-        call.say(f"Wrote {counted(count, 'object')} of {classes} to {path}.")
+        classes = len(content["classes"])
+        call.say(f"Wrote {counted(count, 'object')} of {counted(classes, 'class', 'classes')} to {path}.")
+        return Done({"file": path, "classes": classes, "objects": count})

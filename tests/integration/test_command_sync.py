@@ -105,10 +105,11 @@ def test_what_may_lose_data_wants_to_be_allowed(manage: Manage, declare: Any, th
     assert refused.code == 1
     assert refused.err.splitlines() == [
         "Created the bucket 'new'.",
-        "CommandError: Left as they are: 'b', which might lose data (--allow-data-loss).",
+        "CommandError: Left as it is: 'b', which might lose data (--allow-data-loss).",
     ]
     assert len(bucket.history("a")) == 5
-    assert sync(manage, "--allow-data-loss").code == 0
+    allowed = sync(manage, "--allow-data-loss")
+    assert (allowed.code, "ttl_ms: none -> 1h  (may lose data)\n" in allowed.out) == (0, True)
     assert len(bucket.history("a")) == 2
 
 
@@ -134,7 +135,7 @@ def test_undeclared_buckets_are_shown_and_deleted_only_when_asked_to(manage: Man
     answered = manage.on_terminal("natskv_bucket", "sync", "--prune", answer="n\n")
     assert (
         answered.code,
-        f"Delete the undeclared buckets old and all that is in them? {PROMPT}" in answered.screen,
+        f"Delete the undeclared bucket old and all that is in it? {PROMPT}" in answered.screen,
     ) == (
         1,
         True,

@@ -54,7 +54,7 @@ class Sync(Verb):
             raise CommandError("No bucket is declared: --prune would delete all there are. Use delete for that.")
         context = call.kv()
         plan = _plan(context, declared)
-        result = Plan(plan)
+        result = Plan(plan, loss_allowed=call.options["allow_data_loss"])
         prune: bool = call.options["prune"]
         drifted = [each for each in plan if each.action in _pending(prune=prune)]
         if call.options["check"] and drifted:
@@ -63,7 +63,8 @@ class Sync(Verb):
         if not (call.options["plan"] or call.options["check"]):
             refused = _apply(call, context, declared, drifted)
             if refused:
-                fail_with(call, result, f"Left as they are: {'; '.join(refused)}.")
+                left = "Left as it is" if len(refused) == 1 else "Left as they are"
+                fail_with(call, result, f"{left}: {'; '.join(refused)}.")
         return result
 
 
@@ -93,7 +94,9 @@ def _apply(
     """Do what is allowed; return why what is not was left."""
     undeclared = [plan.bucket for plan in pending if plan.action is Action.UNDECLARED]
     if undeclared:
-        call.confirm(lambda: f"Delete the undeclared buckets {', '.join(undeclared)} and all that is in them?")
+        one = len(undeclared) == 1
+        named = f"bucket{'' if one else 's'} {', '.join(undeclared)} and all that is in {'it' if one else 'them'}"
+        call.confirm(lambda: f"Delete the undeclared {named}?")
     refused = []
     for plan in pending:
         if plan.action is Action.UNDECLARED:

@@ -11,15 +11,17 @@ from django_natskv.management.plan.difference import Action, BucketPlan, Differe
 from django_natskv.management.terminal.output import Style, exact, printable, to_json
 
 _WIDTH = max(map(len, Action))
-_LOSES = "may lose data: needs --allow-data-loss"
+_LOSES = "may lose data"
+_REFUSED = f"{_LOSES}: needs --allow-data-loss"
 _FIXED = "cannot be changed in place: make the bucket anew"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A plan as a result."""
+    """A plan as a result; ``loss_allowed``: what may lose data was said to be fine."""
 
     buckets: Sequence[BucketPlan]
+    loss_allowed: bool = False
 
     def lines(self, format: str, heading: Style) -> list[str]:  # noqa: A002 - named as the option is
         """See Result.lines()."""
@@ -27,7 +29,8 @@ class Plan:
             return [to_json([_as_json(plan) for plan in self.buckets])]
         if format == "plain":
             return [line for plan in self.buckets for line in _plain(plan)]
-        return [line for plan in self.buckets for line in _table(plan, heading)]
+        loses = _LOSES if self.loss_allowed else _REFUSED
+        return [line for plan in self.buckets for line in _table(plan, heading, loses)]
 
 
 def _as_json(plan: BucketPlan) -> dict[str, Any]:
@@ -46,12 +49,12 @@ def _plain(plan: BucketPlan) -> list[str]:
     return [f"{head}\t{each.option}\t{exact(each.old)}\t{exact(each.new)}\t{_mark(each)}" for each in plan.differences]
 
 
-def _table(plan: BucketPlan, heading: Style) -> list[str]:
+def _table(plan: BucketPlan, heading: Style, loses: str) -> list[str]:
     lines = [f"{heading(f'{plan.action:<{_WIDTH}}')}  {plan.bucket}"]
     for each in plan.differences:
         new = show_option(each.option, each.new)
         change = new if plan.action is Action.CREATE else f"{show_option(each.option, each.old)} -> {new}"
-        note = {"": "", "fixed": f"  ({_FIXED})", "loses": f"  ({_LOSES})"}[_mark(each)]
+        note = {"": "", "fixed": f"  ({_FIXED})", "loses": f"  ({loses})"}[_mark(each)]
         lines.append(f"{'':<{_WIDTH}}    {printable(f'{each.option}: {change}')}{note}")
     return lines
 

@@ -137,7 +137,8 @@ def test_a_flag_is_reset_to_what_is_declared_whatever_is_stored(flag, flags):
     assert flags.read("new_checkout") is None
     assert [(one.actor, one.comment) for one in Features.new_checkout.history()][-1] == ("ann", "enough")
     flags.put("limit", b"{")
-    assert flag("reset", "limit").code == 0
+    gone = {"bucket": BUCKET, "key": "limit", "reset": True}
+    assert as_json(flag("reset", "limit", "--format", "json")) == gone
     assert flags.read("limit") is None
 
 

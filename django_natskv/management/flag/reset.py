@@ -8,6 +8,7 @@ from django.core.management.base import CommandParser
 
 from django_natskv.management.flag.named import add_name, flag_of, page_of
 from django_natskv.management.terminal.author import add_author, author_of
+from django_natskv.management.terminal.output import Done
 from django_natskv.management.terminal.verb import Call, Verb
 from django_natskv.registry.flags.explaining import summary
 
@@ -27,10 +28,11 @@ class Reset(Verb):
         add_name(parser)
         add_author(parser)
 
-    def run(self, call: Call) -> None:
+    def run(self, call: Call) -> Done:
         """Remove it."""
         flag = flag_of(call)
         stored = flag.name in page_of(flag).entries
         flag.reset(**author_of(call))
         says = f"{flag.name}: {summary(flag.declaration, None)}"
         call.say(says if stored else f"{says}; nothing was stored")
+        return Done({"bucket": flag.flag_set._declaration.bucket, "key": flag.name, "reset": stored})  # noqa: SLF001

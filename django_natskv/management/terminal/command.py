@@ -7,6 +7,7 @@ what any verb does.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter
+from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter, OutputWrapper
 from django.utils.connection import ConnectionDoesNotExist
 
 from django_natskv.exceptions import (
@@ -146,14 +147,21 @@ class VerbCommand(BaseCommand):
             result = verb.run(call)
         except (NatsKVError, ImproperlyConfigured, ConnectionDoesNotExist) as error:
             raise _explained(error, call.alias) from error
-        for line in result.lines(options["format"], self.style.MIGRATE_HEADING) if result else ():
-            self.stdout.write(line)
-        self.stdout.flush()
+        for line in result.lines(options["format"], call.heading) if result else ():
+            call.write(line)
+        call.flush()
 
     def run_from_argv(self, argv: list[str]) -> None:
         """Run as ``manage.py`` does; an interruption and a closed pipe are no reason for a traceback either."""
+        self._stand_in_for_what_is_closed()
         try:
             super().run_from_argv(argv)
+        except SystemExit:
+            try:
+                sys.stdout.flush()
+            except OSError:  # told already
+                discard_output(sys.stdout)
+            raise
         except KeyboardInterrupt:
             if "--traceback" in argv:
                 raise
@@ -161,6 +169,14 @@ class VerbCommand(BaseCommand):
             sys.exit(FAILED)
         except BrokenPipeError:
             discard_output(sys.stdout)
+            sys.exit(FAILED)
+
+    def _stand_in_for_what_is_closed(self) -> None:
+        """Have a stderr, and a stdout to write to; a result that nobody can get is not made."""
+        if sys.stderr is None:
+            self.stderr = OutputWrapper(io.StringIO())
+        if sys.stdout is None:
+            self.stderr.write("CommandError: There is no stdout to write the result to.")
             sys.exit(FAILED)
 
     def _epilog(self, prog: str) -> str:

@@ -5,11 +5,12 @@ Owns the seam between verbs and the terminal. Must not know how arguments are pa
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -44,8 +45,19 @@ def add_no_input(parser: CommandParser) -> None:
     )
 
 
+@contextlib.contextmanager
+def _written() -> Iterator[None]:
+    """Tell of a stdout that takes nothing more, as on a full disk; a reader who has left is another matter."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise CommandError(f"The result cannot be written to stdout: {error.strerror or error}.") from error
+
+
 def discard_output(stdout: Any) -> None:
-    """Lead ``stdout``, whose reader has left, nowhere: Python flushes it once more at exit, and would complain."""
+    """Lead ``stdout``, which takes nothing more, nowhere: Python flushes it once more at exit, and would complain."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stdout.fileno())
     os.close(nowhere)
@@ -88,11 +100,13 @@ class Call:
 
     def write(self, line: str) -> None:
         """Write a line of a result that comes bit by bit to stdout; ``flush()`` shows it."""
-        self._command.stdout.write(line)
+        with _written():
+            self._command.stdout.write(line)
 
     def flush(self) -> None:
         """Show what was written."""
-        self._command.stdout.flush()
+        with _written():
+            self._command.stdout.flush()
 
     def discard(self) -> None:
         """Write what is still to come nowhere, after a ``BrokenPipeError``."""
@@ -116,9 +130,10 @@ class Call:
         if binary is None:
             self._command.stdout.write(data.decode(errors="surrogateescape"), ending="")
             return
-        self._command.stdout.flush()
-        binary.write(data)
-        binary.flush()
+        with _written():
+            self._command.stdout.flush()
+            binary.write(data)
+            binary.flush()
 
     @staticmethod
     def read_stdin() -> bytes:

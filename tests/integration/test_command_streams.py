@@ -1,0 +1,62 @@
+"""What the commands do when stdin, stdout or stderr is closed, or takes nothing more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.management import execute_from_command_line
+
+from django_natskv.kv import KVContext
+from tests.fix_commands import Manage
+
+FULL = Path("/dev/full")
+full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/full")
+
+
+@full
+def test_a_full_disk_behind_stdout_is_one_line(manage: Manage, stocked: str):
+    with FULL.open("w") as stdout:
+        process = manage.start("natskv_bucket", "dump", stocked, stdout=stdout)
+        _, err = process.communicate(timeout=50)
+    assert process.returncode == 1  # and not Python's own 120, for what it could not flush at the end
+    assert err == "CommandError: The result cannot be written to stdout: No space left on device.\n"
+
+
+@full
+@pytest.mark.parametrize(
+    "arguments",
+    [("natskv_bucket", "status"), ("natskv_bucket", "watch"), ("natskv_key", "get", "a", "--raw")],
+    ids=" ".join,
+)
+def test_a_full_disk_is_one_line_whatever_writes_to_it(
+    stocked: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: Any
+):
+    command, verb, *rest = arguments
+    with FULL.open("w") as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        with pytest.raises(SystemExit) as ended:
+            execute_from_command_line(["manage.py", command, verb, stocked, *rest, "--verbosity", "0"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "CommandError: The result cannot be written to stdout: No space left on device."
+    ]
+
+
+def test_a_closed_stdout_is_one_line(
+    kv: KVContext, stocked: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sys.stdout", None)
+    with pytest.raises(SystemExit) as ended:
+        execute_from_command_line(["manage.py", "natskv_bucket", "delete", stocked, "--no-input"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err == "CommandError: There is no stdout to write the result to.\n"
+    assert stocked in kv.bucket_names()
+
+
+def test_a_closed_stderr_changes_no_exit_status(kv: KVContext, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.stderr", None)
+    with pytest.raises(SystemExit) as ended:
+        execute_from_command_line(["manage.py", "natskv_bucket", "status", "nosuch"])
+    assert ended.value.code == 3

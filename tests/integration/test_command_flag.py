@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 
 from tests.fix_commands import Manage
 from tests.flag_classes import Features
@@ -247,6 +247,22 @@ def test_a_mistake_in_the_call_is_one_line_and_writes_nothing(flag, flags, argum
     done = flag(*arguments)
     assert (done.code, done.out) == (2, "")
     assert text in done.error
+    assert not flags.exists
+
+
+@pytest.mark.parametrize(
+    ("stdin", "said"),
+    [
+        (None, r"^There is no stdin to read a value from\.$"),
+        (io.TextIOWrapper(io.BytesIO(b"{")), "^--json: stdin is no JSON: Expecting"),
+    ],
+    ids=["closed", "no JSON"],
+)
+def test_a_definition_that_stdin_does_not_have_is_told_so(flags, monkeypatch, stdin, said):
+    monkeypatch.setattr("sys.stdin", stdin)
+    with pytest.raises(CommandError, match=said) as refused:
+        call_command("natskv_flag", "set", "new_checkout", "--json", "-")
+    assert refused.value.returncode == 2
     assert not flags.exists
 
 

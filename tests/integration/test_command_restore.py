@@ -460,7 +460,7 @@ def test_a_dump_that_was_broken_off_is_taken_when_that_is_said(manage: Manage, s
         (("/dev",), 1, "cannot be read: Is a directory"),
         (("-", "--replace", "--skip-existing"), 2, "not allowed with argument"),
         ((), 2, "the following arguments are required: FILE"),
-        (("-",), 1, "-, line 1"),
+        (("-",), 1, "stdin, line 1"),
     ],
     ids=str,
 )

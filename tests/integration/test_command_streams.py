@@ -1,4 +1,4 @@
-"""What the commands do when stdin, stdout or stderr is closed, or takes nothing more."""
+"""What the commands do when stdin, stdout or stderr is closed, or takes nothing more, and with strange files."""
 
 from __future__ import annotations
 
@@ -60,3 +60,40 @@ def test_a_closed_stderr_changes_no_exit_status(kv: KVContext, monkeypatch: pyte
     with pytest.raises(SystemExit) as ended:
         execute_from_command_line(["manage.py", "natskv_bucket", "status", "nosuch"])
     assert ended.value.code == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("natskv_bucket", "restore", "b", "-"), "There is no stdin to read from."),
+        (("natskv_config", "import", "-"), "There is no stdin to read from."),
+        (("natskv_config", "diff", "--against", "-"), "There is no stdin to read from."),
+        (("natskv_bucket", "restore", "b", ""), "The name of the file is empty."),
+        (("natskv_bucket", "dump", "b", ""), "The name of the file is empty."),
+        (("natskv_config", "import", ""), "The name of the file is empty."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_cannot_be_a_file_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], said: str
+):
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(SystemExit) as ended:
+        execute_from_command_line(["manage.py", *arguments])
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out, err) == (2, "", f"CommandError: {said}\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("natskv_bucket", "restore", "b"), ("natskv_bucket", "dump", "b"), ("natskv_config", "import")],
+    ids=" ".join,
+)
+def test_the_name_of_a_file_breaks_no_line_and_steers_no_terminal(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+):
+    with pytest.raises(SystemExit) as ended:
+        execute_from_command_line(["manage.py", *arguments, "no\n\x1b[31msuch/file"])
+    out, err = capsys.readouterr()
+    assert (ended.value.code, out, err.count("\n"), "\x1b" in err) == (1, "", 1, False)
+    assert err.startswith("CommandError: no\\n\\x1b[31msuch/file cannot be")

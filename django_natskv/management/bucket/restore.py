@@ -13,7 +13,7 @@ from django.core.management.base import CommandError, CommandParser
 from django_natskv.exceptions import OperationalError, UsageError
 from django_natskv.kv import Bucket
 from django_natskv.management.bucket.named import add_name, name_of
-from django_natskv.management.dumps.files import readable_twice
+from django_natskv.management.dumps.files import called, readable_twice
 from django_natskv.management.dumps.lines import DumpError, Header, Line, Trailer, read_header, read_line
 from django_natskv.management.dumps.restoring import Clock, Mode, Outcome, Restoring
 from django_natskv.management.terminal.failing import fail_with
@@ -95,13 +95,13 @@ def _read_through(call: Call, file: IO[bytes]) -> Dump:
     try:
         dump = Dump(read_header(next(lines, (0, b""))[1]))
     except DumpError as error:
-        raise CommandError(f"{call.options['file']}, line 1: {str(error).rstrip('.')}.") from None
+        raise CommandError(f"{called(call.options['file'])}, line 1: {str(error).rstrip('.')}.") from None
     with Progress(call, "Checking") as progress:
         size = file.seek(0, 2)
         file.seek(0)
         for line in _entries(call, file):
             if dump.counted is not None:
-                raise CommandError(f"{call.options['file']} goes on after its last line.")
+                raise CommandError(f"{called(call.options['file'])} goes on after its last line.")
             if isinstance(line, Trailer):
                 dump.counted = line.entries
                 continue
@@ -112,7 +112,8 @@ def _read_through(call: Call, file: IO[bytes]) -> Dump:
     if dump.counted != dump.entries and not call.options["partial"]:
         told = "has no last line" if dump.counted is None else f"should have {dump.counted:,}"
         raise CommandError(
-            f"{call.options['file']} is not whole: it has {counted(dump.entries, 'entry', 'entries')} and {told}. "
+            f"{called(call.options['file'])} is not whole: "
+            f"it has {counted(dump.entries, 'entry', 'entries')} and {told}. "
             "Nothing was restored; --partial takes it as far as it goes."
         )
     return dump
@@ -134,7 +135,7 @@ def _entries(call: Call, file: IO[bytes]) -> Iterator[Line | Trailer]:
                 yield read_line(raw)
             except DumpError as error:
                 broken = "" if raw.endswith(b"\n") else " The dump is not whole; --partial takes it as far as it goes."
-                message = f"{call.options['file']}, line {number}: {error}. Nothing was restored.{broken}"
+                message = f"{called(call.options['file'])}, line {number}: {error}. Nothing was restored.{broken}"
                 raise CommandError(message) from None
 
 

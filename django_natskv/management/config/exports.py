@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from django_natskv.exceptions import UsageError
 from django_natskv.management.config.named import name_of
-from django_natskv.management.dumps.files import readable_twice
+from django_natskv.management.dumps.files import called, readable_twice
 from django_natskv.registry import documents
 
 FORMAT, VERSION = "natskv-config", 1
@@ -94,4 +94,4 @@ def _is_item(item: Any) -> bool:
 
 
 def _no_export(path: str, why: str) -> CommandError:
-    return CommandError(f"{'stdin' if path == '-' else path} is no export of natskv_config: {why}.")
+    return CommandError(f"{called(path)} is no export of natskv_config: {why}.")

@@ -16,7 +16,7 @@ from typing import IO
 
 from django.core.management.base import CommandError
 
-from django_natskv.exceptions import NatsKVError
+from django_natskv.exceptions import NatsKVError, UsageError
 
 if sys.platform != "win32":
     import fcntl
@@ -25,13 +25,20 @@ STANDARD = "-"
 _SUFFIX = ".part"
 
 
+def called(name: str) -> str:
+    """Return how a file to read is called in words."""
+    return "stdin" if name == STANDARD else name
+
+
 @contextlib.contextmanager
 def whole_file(name: str) -> Iterator[IO[bytes]]:
     """Give a file to write that takes the place of ``name`` when all went well, with its owner's permissions only.
 
     What is not whole is beside it under another name: removed after an error, and written over by the next run where
-    a process was killed. Raises ``CommandError`` where that cannot be, and when another process is at it.
+    a process was killed. Raises ``CommandError`` where that cannot be, and when another process is at it;
+    ``UsageError`` for a name that is empty.
     """
+    _check(name)
     path = Path(os.path.realpath(name))
     if path.exists() and not path.is_file():
         raise CommandError(f"{name} is no regular file: to write to something else, lead stdout there.")
@@ -50,6 +57,11 @@ def whole_file(name: str) -> Iterator[IO[bytes]]:
         raise  # one that took too long is an OSError too
     except OSError as error:
         raise CommandError(f"{name} cannot be written: {error.strerror or error}.") from error
+
+
+def _check(name: str) -> None:
+    if not name:
+        raise UsageError("The name of the file is empty.")
 
 
 def _alone(aside: Path, name: str) -> IO[bytes]:
@@ -74,7 +86,13 @@ def _alone(aside: Path, name: str) -> IO[bytes]:
 
 @contextlib.contextmanager
 def readable_twice(name: str) -> Iterator[IO[bytes]]:
-    """Give a file to read and seek in; what cannot be read twice, as a pipe, is kept aside meanwhile."""
+    """Give a file to read and seek in; what cannot be read twice, as a pipe, is kept aside meanwhile.
+
+    Raises ``CommandError`` where it cannot be read, ``UsageError`` where there is no stdin.
+    """
+    _check(name)
+    if name == STANDARD and sys.stdin is None:
+        raise UsageError("There is no stdin to read from.")
     with contextlib.ExitStack() as stack:
         try:
             file = sys.stdin.buffer if name == STANDARD else stack.enter_context(Path(name).open("rb"))
@@ -84,5 +102,5 @@ def readable_twice(name: str) -> Iterator[IO[bytes]]:
                 aside.seek(0)
                 file = aside
         except OSError as error:
-            raise CommandError(f"{name} cannot be read: {error.strerror or error}.") from error
+            raise CommandError(f"{called(name)} cannot be read: {error.strerror or error}.") from error
         yield file

@@ -12,6 +12,7 @@ from django_natskv.exceptions import UsageError
 from django_natskv.management.flag.named import add_name, flag_of, value_of, write, written
 from django_natskv.management.terminal.author import add_author, author_of
 from django_natskv.management.terminal.entries import Written
+from django_natskv.management.terminal.values import STDIN
 from django_natskv.management.terminal.verb import Call, Verb
 
 
@@ -52,8 +53,10 @@ class Set(Verb):
 
 def _read(call: Call, path: str) -> Any:
     try:
-        return json.loads(call.read_stdin() if path == "-" else Path(path).read_bytes())
+        content = call.read_stdin() if path == STDIN else Path(path).read_bytes()
     except OSError as error:
         raise UsageError(f"--json: {path!r} cannot be read: {error.strerror}.") from error
+    try:
+        return json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"--json: {path!r} is no JSON: {error}.") from error
+        raise UsageError(f"--json: {'stdin' if path == STDIN else repr(path)} is no JSON: {error}.") from error

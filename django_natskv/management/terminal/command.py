@@ -45,6 +45,8 @@ key, object or revision."""
 _BYTES = {"value", "file", "path", "against", "json", "pythonpath"}
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 
+_STEERS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
 # What argparse takes for a number, and so for no option.
 _NEGATIVE = re.compile(r"-[0-9]+|-[0-9]*\.[0-9]+")
 
@@ -147,6 +149,10 @@ class VerbCommand(BaseCommand):
             result = verb.run(call)
         except (NatsKVError, ImproperlyConfigured, ConnectionDoesNotExist) as error:
             raise _explained(error, call.alias) from error
+        except CommandError as error:
+            if _STEERS.search(str(error)) is None:
+                raise
+            raise CommandError(_one_line(str(error)), returncode=error.returncode) from error
         for line in result.lines(options["format"], call.heading) if result else ():
             call.write(line)
         call.flush()
@@ -218,7 +224,8 @@ def _explained(error: Exception, alias: str) -> CommandError:
         status = MISTAKE
     else:
         status = FAILED
-    return CommandError(_one_line(str(error)) + _advice(error, alias), returncode=status)
+    message = " ".join(str(error).split("\n"))  # settings that cannot be used have a line for each mistake
+    return CommandError(_one_line(message) + _advice(error, alias), returncode=status)
 
 
 def _advice(error: Exception, alias: str) -> str:
@@ -233,4 +240,5 @@ def _advice(error: Exception, alias: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split("\n"))
+    """Return a message without what breaks a line or steers a terminal: names of files may hold anything."""
+    return _STEERS.sub(lambda found: repr(found[0])[1:-1], text)

@@ -378,6 +378,12 @@ def test_one_of_a_thing_is_told_in_the_singular(project: Project):
     assert project("diff", "--against", "one.json", "--check").error == "CommandError: 1 difference."
 
 
+def test_an_export_that_fails_names_the_connection_of_the_class(project: Project):
+    done = project("export")
+    assert (done.code, done.out) == (1, "")
+    assert 'Check SERVERS of NATSKV["down"] in the settings.' in done.error
+
+
 def test_an_export_to_a_file_tells_tools_where_it_is(project: Project):
     project("set", "store.ShopConfig.banner", "a")
     told = project.json("export", "store.ShopConfig", "store.Carrier", "--file", "shop.json")

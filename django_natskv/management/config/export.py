@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.core.management.base import CommandParser
 
@@ -12,6 +13,7 @@ from django_natskv.management.config.named import add_classes, add_file, classes
 from django_natskv.management.dumps.files import whole_file
 from django_natskv.management.terminal.output import Done, Result, counted, to_json
 from django_natskv.management.terminal.verb import Call, Verb
+from django_natskv.registry import documents
 
 
 class Export(Verb):
@@ -31,7 +33,7 @@ class Export(Verb):
 
     def run(self, call: Call) -> Result | None:
         """Write it."""
-        content = exports.make(classes_of(call), partial(keys_of, call))
+        content = exports.make(_one_by_one(call), partial(keys_of, call))
         count = sum(len(objects) for objects in content["classes"].values())
         path = call.options["file"]
         if path is None:
@@ -42,3 +44,10 @@ class Export(Verb):
         classes = len(content["classes"])
         call.say(f"Wrote {counted(count, 'object')} of {counted(classes, 'class', 'classes')} to {path}.")
         return Done({"file": path, "classes": classes, "objects": count})
+
+
+def _one_by_one(call: Call) -> Iterator[Any]:
+    """Yield the classes that are meant; what goes wrong with one is told of its own connection."""
+    for cls in classes_of(call):
+        call.alias = documents.declaration(cls).connection
+        yield cls

@@ -38,7 +38,7 @@ def given(cls: Any, objects: Mapping[str, Item]) -> dict[str, Mapping[str, Any]]
         raise CommandError(f"{documents.label(cls)} in the export: {error}") from error
 
 
-def make(classes: list[Any], chosen: Callable[[Any, Iterable[str]], list[str]]) -> dict[str, Any]:
+def make(classes: Iterable[Any], chosen: Callable[[Any, Iterable[str]], list[str]]) -> dict[str, Any]:
     """Return the export of all that is stored of ``classes`` at ``chosen`` keys; ``CommandError`` if it is broken."""
     content: dict[str, dict[str, Any]] = {}
     for cls in classes:

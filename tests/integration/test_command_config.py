@@ -564,10 +564,11 @@ def test_prune_removes_what_is_unknown_and_gone_and_nothing_else(project: Projec
     arguments = ("natskv_config", "prune", "--using", "default")
     done = made.on_terminal(*arguments, answer="y\n", meanwhile=lambda: project.bucket.put("store.Gone", {"a": 2}))
     assert f"Remove weight of store.Carrier.dhl, old of store.ShopConfig, all of store.Gone? {PROMPT}" in done.screen
-    assert (done.code, "Changed by somebody else meanwhile, and left as they are: store.Gone." in done.screen) == (
-        1,
-        True,
-    )
+    assert (done.code, "Changed by somebody else meanwhile, and left: store.Gone." in done.screen) == (1, True)
+    assert [line.split()[1:] for line in done.screen.splitlines() if line.startswith("config ")] == [
+        ["store.Carrier.dhl", "weight"],
+        ["store.ShopConfig", "old"],
+    ]
     assert project.stored("store.Carrier.dhl") == {"price": "?"}
     assert project.stored("store.ShopConfig") == {"size": 3, "$version": 2}
     assert project.stored("store.Gone") == {"a": 2}

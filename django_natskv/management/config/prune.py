@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
 from django_natskv.exceptions import WrongRevision
 from django_natskv.management.config.named import add_classes, classes_of, keys_of
 from django_natskv.management.config.places import add_bucket, places_of
 from django_natskv.management.terminal.author import add_author, author_of
+from django_natskv.management.terminal.failing import fail_with
 from django_natskv.management.terminal.output import Column, Listing, Result
 from django_natskv.management.terminal.verb import Call, Verb, add_no_input
 from django_natskv.registry import documents
@@ -67,9 +68,16 @@ class Prune(Verb):
         if call.options["dry_run"] or not waste:
             return result
         call.confirm(lambda: _question(waste))
-        left = [each.entry.key for each in waste if not _remove(call, each, author)]
+        removed: list[dict[str, Any]] = []
+        left: list[str] = []
+        for each in waste:
+            if _remove(call, each, author):
+                removed.append(each.row)
+            else:
+                left.append(each.entry.key)
         if left:
-            raise CommandError(f"Changed by somebody else meanwhile, and left as they are: {', '.join(left)}.")
+            text = f"Changed by somebody else meanwhile, and left: {', '.join(left)}."
+            fail_with(call, Listing(_COLUMNS, removed), text)
         return result
 
 

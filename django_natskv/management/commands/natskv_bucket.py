@@ -11,5 +11,8 @@ from django_natskv.management.terminal.verb import Verb
 
 
 class Command(VerbCommand):
-    help = "Create, list, change and delete buckets."
+    help = (
+        "Create, list, change, watch and delete buckets, make them what is declared, and move their entries through "
+        "files."
+    )
     verbs: ClassVar[Sequence[Verb]] = VERBS

@@ -143,7 +143,8 @@ class Exchange:
 
     def _timed_out(self, what: str) -> Exception:
         if not self.sent:
-            return NotConnected(f"No connection was made in time: {what} was not sent.")
+            servers = ", ".join(self._client.settings.servers) or "the embedded server"
+            return NotConnected(f"No connection to {servers} was made in time: {what} was not sent.")
         if self.writes:
             message = f"No answer came in time to {what}: it may have been applied. Read it to find out."
             return OperationTimedOut(message, may_have_been_applied=True)

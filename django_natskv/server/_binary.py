@@ -29,7 +29,7 @@ def find_binary() -> Path:
     """
     named = os.environ.get(BINARY_ENV)
     if named:
-        path = Path(named).expanduser()
+        path = Path(os.path.expanduser(named))  # noqa: PTH111 - pathlib's raises where there is no home directory
         if not _is_executable(path):
             raise ConnectFailed(
                 f"{BINARY_ENV} is {named!r}, which is not an executable file. Point it to a nats-server, or unset it "

@@ -24,12 +24,18 @@ def default_directory(project: Path | None = None) -> Path:
     ``NATSKV_EMBEDDED_DIR`` if it is set, else ``.natskv`` in ``project``, which is the current directory unless given.
     """
     named = os.environ.get(DIRECTORY_ENV)
-    return Path(named).expanduser() if named else (project or Path.cwd()) / DIRECTORY_NAME
+    if not named:
+        return (project or Path.cwd()) / DIRECTORY_NAME
+    return Path(os.path.expanduser(named))  # noqa: PTH111 - pathlib's raises where there is no home directory
 
 
 def resolve(directory: Path | None) -> Path:
-    """Return the one name of ``directory``, or of the default one, by which all processes lock it."""
-    return (directory or default_directory()).expanduser().resolve()
+    """Return the one name of ``directory``, or the default one, by which all processes lock it; ``ConnectFailed``."""
+    place = directory or default_directory()
+    try:
+        return place.expanduser().resolve()
+    except RuntimeError as error:  # nobody's home directory, or links that lead to each other
+        raise ConnectFailed(f"The embedded server cannot keep its data in {place}: {error}") from error
 
 
 def prepare(directory: Path | None) -> Path:

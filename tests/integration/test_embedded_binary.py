@@ -59,6 +59,12 @@ def test_a_named_binary_that_is_no_executable_file_is_refused(
     assert INSTALL in str(caught.value)
 
 
+def test_a_named_binary_of_nobodys_home_directory_is_refused(place: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NATSKV_SERVER_BINARY", "~nobody-of-this-name/nats-server")
+    with pytest.raises(ConnectFailed, match="not an executable file"):
+        server.ensure_running(place)
+
+
 def test_a_named_binary_is_run(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     named = tmp_path / "my nats-server"
     named.symlink_to(server.find_binary())

@@ -203,6 +203,15 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path):
         server.ensure_running(tmp_path / "file" / ".natskv")
 
 
+def test_a_directory_that_cannot_be_found_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    for directory in ("~nobody-of-this-name/data", str(tmp_path / "circle")):
+        monkeypatch.setenv("NATSKV_EMBEDDED_DIR", directory)
+        for call in (server.ensure_running, lambda: server.ensure_running(server.default_directory())):
+            with pytest.raises(ConnectFailed, match=directory):
+                call()
+
+
 def test_a_moved_directory_is_another_project(place: Path, joiner: MakeUser):
     first = joiner()
     before = first.join()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.fix_commands import Manage
+from tests.fix_commands import Finished, Manage
 from tests.fix_proxy import Proxy
 from tests.fix_servers import MakeServer, NatsServer
 from tests.fix_waiting import eventually
@@ -138,3 +139,13 @@ def test_a_reader_that_leaves_is_no_reason_to_complain(manage: Manage, stocked: 
     assert process.stderr.read() == ""
     assert process.wait(20) == 1
     process.stderr.close()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+@pytest.mark.parametrize("verb", ["status", "dump"])
+def test_a_disk_that_is_full_is_one_line(manage: Manage, stocked: str, verb: str):
+    with Path("/dev/full").open("w") as full:
+        process = manage.start("natskv_bucket", verb, stocked, stdout=full)
+        _, errors = process.communicate(timeout=50)
+    assert Finished(process.returncode, err=errors).error.endswith("No space left on device.")
+    assert process.returncode == 1

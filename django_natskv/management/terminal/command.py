@@ -176,6 +176,12 @@ class VerbCommand(BaseCommand):
         except BrokenPipeError:
             discard_output(sys.stdout)
             sys.exit(FAILED)
+        except OSError as error:  # of the result that is written, mostly: a disk is full
+            if "--traceback" in argv:
+                raise
+            discard_output(sys.stdout)
+            self.stderr.write(f"CommandError: Reading or writing has failed: {error}.")
+            sys.exit(FAILED)
 
     def _stand_in_for_what_is_closed(self) -> None:
         """Have a stderr, and a stdout to write to; a result that nobody can get is not made."""

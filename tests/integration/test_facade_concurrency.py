@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
+from django_natskv import kv
 from django_natskv.exceptions import InvalidKey, WrongRevision
 from tests.fix_waiting import aeventually, eventually
 
@@ -29,6 +32,18 @@ def use(bucket, number):
     assert bucket.create(key, None)
     bucket.purge(key)
     assert bucket.get(key) is None
+    third, fourth = bucket.write_many([kv.Change.put(f"{key}.a", 1), kv.Change.create(f"{key}.b", 2)])
+    assert [entry.revision for entry in bucket.entries(f"{key}.*")] == sorted([third, fourth])
+    seen = []
+    watch = bucket.watch(seen.append, keys=f"{key}.*")
+    watch.initialized.result(30)
+    watch.stop()
+    assert sorted(entry.key for entry in seen) == [f"{key}.a", f"{key}.b"]
+    assert bucket.erase(f"{key}.*") == 2
+    assert bucket.keys(f"{key}.*") == []
+    bucket.purge_deletes()
+    assert bucket.history(key) == []
+    assert bucket.server_time().utcoffset() == timedelta(0)
 
 
 async def ause(bucket, number):
@@ -47,6 +62,25 @@ async def ause(bucket, number):
     assert await bucket.acreate(key, None)
     await bucket.apurge(key)
     assert await bucket.aget(key) is None
+    third, fourth = await bucket.awrite_many([kv.Change.put(f"{key}.a", 1), kv.Change.create(f"{key}.b", 2)])
+    assert [entry.revision async for entry in bucket.aentries(f"{key}.*")] == sorted([third, fourth])
+    seen = []
+    watch = await bucket.awatch(seen.append, keys=f"{key}.*")
+    await asyncio.wrap_future(watch.initialized)
+    watch.stop()
+    assert sorted(entry.key for entry in seen) == [f"{key}.a", f"{key}.b"]
+    assert await bucket.aerase(f"{key}.*") == 2
+    assert await bucket.akeys(f"{key}.*") == []
+    await bucket.apurge_deletes()
+    assert await bucket.ahistory(key) == []
+    assert (await bucket.aserver_time()).utcoffset() == timedelta(0)
+
+
+def test_every_operation_is_among_them():
+    twins = [name for name in vars(kv.Bucket) if f"a{name}" in vars(kv.Bucket)]
+    assert len(twins) > 10
+    assert [name for name in twins if f"bucket.{name}(" not in inspect.getsource(use)] == []
+    assert [name for name in twins if f"bucket.a{name}(" not in inspect.getsource(ause)] == []
 
 
 @pytest.fixture
@@ -164,6 +198,15 @@ def counts(nats_server, plain):
     }
 
 
+def counts_at_rest(nats_server, plain):
+    """Use it once, both connections included, and return the counts when nothing is under way any more."""
+    use(plain, 0)
+    watching = f"natskv-watch-{plain.name}"
+    eventually(lambda: all(thread.name != watching for thread in threading.enumerate()))
+    eventually(lambda: nats_server.consumers(f"KV_{plain.name}") == [])
+    return counts(nats_server, plain)
+
+
 def same(found, expected):
     assert found == expected
     return True
@@ -184,6 +227,10 @@ def mixed(bucket, number):
     bucket.delete(key)
     bucket.keys()
     if number % 10 == 0:
+        bucket.write_many([kv.Change.put(key, 1), kv.Change.put(f"{key}.more", 1)])
+        next(bucket.entries("m.>"))  # and no more of them
+        bucket.watch(print, keys="none").stop()
+        bucket.erase("m.*.more")
         bucket.purge_deletes()
     else:
         bucket.purge(key)
@@ -204,15 +251,19 @@ async def amixed(bucket, number):
     await bucket.adelete(key)
     await bucket.akeys()
     if number % 10 == 0:
+        await bucket.awrite_many([kv.Change.put(key, 1), kv.Change.put(f"{key}.more", 1)])
+        half = bucket.aentries("a.>")
+        await anext(half)
+        await half.aclose()
+        (await bucket.awatch(print, keys="none")).stop()
+        await bucket.aerase("a.*.more")
         await bucket.apurge_deletes()
     else:
         await bucket.apurge(key)
 
 
 def test_two_thousand_calls_leave_nothing_behind(plain, nats_server, context):
-    use(plain, 0)
-    before = counts(nats_server, plain)
-    assert before["consumers"] == []
+    before = counts_at_rest(nats_server, plain)
     for number in range(100):
         mixed(plain, number)
     for _ in range(5):
@@ -228,8 +279,7 @@ def test_two_thousand_calls_leave_nothing_behind(plain, nats_server, context):
 
 
 def test_calls_that_are_given_up_leave_nothing_behind(plain, nats_server):
-    use(plain, 0)
-    before = counts(nats_server, plain)
+    before = counts_at_rest(nats_server, plain)
 
     async def main():
         for turns in range(60):

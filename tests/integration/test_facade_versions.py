@@ -9,6 +9,7 @@ import pytest
 from nats.js.api import KeyValueConfig
 from nats.js.errors import KeyWrongLastSequenceError
 
+from django_natskv import kv
 from django_natskv.exceptions import (
     BucketExists,
     BucketNotFound,
@@ -75,6 +76,37 @@ def test_every_operation_on_every_server(on_any, bucket_name):  # noqa: PLR0915 
     context.delete_bucket(bucket_name)
     with pytest.raises(BucketNotFound):
         bucket.get("user.1")
+
+
+def test_the_operations_on_many_on_every_server(on_any, any_server, bucket_name):
+    bucket = on_any.create_bucket({"bucket": bucket_name, "history": 3})
+    changes = [kv.Change.put("a.1", 1, headers={"By": "me"}), kv.Change.create("a.2", 2), kv.Change.delete("a.3")]
+    written = bucket.write_many(changes)
+    assert [entry.revision for entry in bucket.entries()] == sorted(written[:2])
+    assert [entry.revision for entry in bucket.entries(history=True)] == sorted(written)
+    assert bucket.get("a.1").headers == {"By": "me"}
+    several = [kv.Change.update("a.1", 3, written[0]), kv.Change.purge("a.2")]
+    if any_server.version < (2, 12):
+        with pytest.raises(JetStreamApiError, match=r"2\.12"):
+            bucket.write_many(several, atomic=True)
+        bucket.write_many(several)
+    else:
+        bucket.write_many(several, atomic=True)
+    seen = []
+    watch = bucket.watch(seen.append, keys=["a.1", "a.2"], deliver="history")
+    watch.initialized.result(30)
+    watch.stop()
+    assert sorted((entry.key, entry.value, entry.operation) for entry in seen) == [
+        ("a.1", 1, "put"),
+        ("a.1", 3, "put"),
+        ("a.2", None, "purge"),
+    ]
+    health = on_any.bucket_health(bucket_name)
+    assert (health.keys, health.revisions) == (3, 4)
+    assert bucket.erase("a.1", before=bucket.get("a.1").revision) == 1
+    assert bucket.erase() == 3
+    assert bucket.server_time() >= health.created
+    on_any.delete_bucket(bucket_name)
 
 
 def test_many_keys_on_every_server(on_any, bucket_name):

@@ -34,7 +34,7 @@ def use(bucket, number):
     assert bucket.get(key) is None
     third, fourth = bucket.write_many([kv.Change.put(f"{key}.a", 1), kv.Change.create(f"{key}.b", 2)])
     assert [entry.revision for entry in bucket.entries(f"{key}.*")] == sorted([third, fourth])
-    seen = []
+    seen: list[kv.Entry] = []
     watch = bucket.watch(seen.append, keys=f"{key}.*")
     watch.initialized.result(30)
     watch.stop()
@@ -64,7 +64,7 @@ async def ause(bucket, number):
     assert await bucket.aget(key) is None
     third, fourth = await bucket.awrite_many([kv.Change.put(f"{key}.a", 1), kv.Change.create(f"{key}.b", 2)])
     assert [entry.revision async for entry in bucket.aentries(f"{key}.*")] == sorted([third, fourth])
-    seen = []
+    seen: list[kv.Entry] = []
     watch = await bucket.awatch(seen.append, keys=f"{key}.*")
     await asyncio.wrap_future(watch.initialized)
     watch.stop()

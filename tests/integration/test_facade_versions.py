@@ -92,7 +92,7 @@ def test_the_operations_on_many_on_every_server(on_any, any_server, bucket_name)
         bucket.write_many(several)
     else:
         bucket.write_many(several, atomic=True)
-    seen = []
+    seen: list[kv.Entry] = []
     watch = bucket.watch(seen.append, keys=["a.1", "a.2"], deliver="history")
     watch.initialized.result(30)
     watch.stop()

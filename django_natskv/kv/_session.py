@@ -191,7 +191,7 @@ class Session:
         self._drop_consumers()
         name = f"natskv-{secrets.token_hex(8)}"
         self._consumers.add(name)
-        flow = self._flow = Flow(core.wire.client, core.wire.pull_subject(core.name, name))
+        flow = self._flow = Flow(core.wire.client, core.wire.pull_subject(core.name, name), survey.what)
         try:
             made = await survey.ask(core.wire.create_consumer(core.name, self._consumer(name), survey.what))
             replay = await self._replay(info, flow, made.get("num_pending", 0))

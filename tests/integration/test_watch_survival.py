@@ -320,12 +320,15 @@ def test_a_permission_that_is_taken_away_and_given_back(make_server, connect_kv,
     assert len(complaints(caplog)) <= 5
 
 
-def test_a_permission_that_is_missing_from_the_start_is_told_once(make_server, connect_kv, bucket_name):
+@pytest.mark.parametrize("missing", ["$JS.API.CONSUMER.CREATE.KV_{}.*", "$JS.API.CONSUMER.MSG.NEXT.KV_{}.*"])
+def test_a_permission_that_is_missing_from_the_start_is_told_once(make_server, connect_kv, bucket_name, missing):
+    subject = missing.format(bucket_name)
+
     def config(permissions: str) -> str:
         watcher = f"{{ user: watcher, password: w{permissions} }}"
         return f"authorization {{ users: [ {{ user: admin, password: a }}, {watcher} ] }}"
 
-    server: NatsServer = make_server(config=config(', permissions: { publish: { deny: "$JS.API.CONSUMER.>" } }'))
+    server: NatsServer = make_server(config=config(f', permissions: {{ publish: {{ deny: "{subject}" }} }}'))
     connect_kv(server, user="admin", password="a").kv().create_bucket({"bucket": bucket_name}).put("a", 1)
     errors: list[Exception] = []
     bucket = connect_kv(server, user="watcher", password="w").kv().open_bucket(bucket_name)
@@ -334,7 +337,8 @@ def test_a_permission_that_is_missing_from_the_start_is_told_once(make_server, c
     eventually(lambda: errors, 5)
     [error] = errors
     assert isinstance(error, PermissionsViolation)
-    assert "CONSUMER.CREATE" in error.subject
+    assert error.subject == subject
+    assert f"watching bucket {bucket_name!r}" in str(error)
     server.config = config("")
     (server.directory / "server.conf").write_text(server._configuration())
     os.kill(server.pid, signal.SIGHUP)

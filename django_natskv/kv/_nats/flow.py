@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django_natskv.exceptions import OperationalError
+from django_natskv.exceptions import OperationalError, PermissionsViolation
 from django_natskv.kv._breath import breathe
 from django_natskv.kv._nats.client import Client
 from django_natskv.kv._nats.exchange import Exchange
@@ -37,11 +37,15 @@ class Interrupted(OperationalError):  # noqa: N818 - never seen outside the sess
 
 
 class Flow:
-    """The deliveries of one consumer, in order and without gaps, or ``Interrupted``. Lives on the client's loop."""
+    """The deliveries of one consumer, in order and without gaps, or ``Interrupted``. Lives on the client's loop.
 
-    def __init__(self, client: Client, subject: str) -> None:
+    ``what`` says in words what they are for, for errors.
+    """
+
+    def __init__(self, client: Client, subject: str, what: str) -> None:
         self._client = client
         self._subject = subject
+        self._what = what
         self._inbox = Inbox(client)
         self._pull: _Pull | None = None
         self._arrived = asyncio.Event()
@@ -60,7 +64,7 @@ class Flow:
         """Return what has arrived, at once, or wait for it up to ``patience`` seconds; [] when nothing came.
 
         While it waits ``take`` is called with a few deliveries as they come, which saves them two turns of the loop,
-        and tells whether the wait goes on. Raises ``Interrupted``, and what ``take`` raised.
+        and tells whether the wait goes on. Raises ``Interrupted``, ``PermissionsViolation``, and what ``take`` raised.
         """
         self._handing = False
         if self._pull is None:
@@ -158,10 +162,12 @@ class Flow:
 
     def _ask(self) -> None:
         self._heard, self._quiet = asyncio.get_running_loop().time(), 0.0
-        self._pull = _Pull(self._client, self._subject, self._inbox, self)
+        self._pull = _Pull(self._client, self._subject, self._inbox, self, self._what)
         self._client.submit(self._pull)
 
     def _check(self, pull: _Pull) -> None:
+        if isinstance(pull.error, PermissionsViolation):
+            raise pull.error
         if pull.error is not None:
             raise Interrupted(str(pull.error)) from pull.error
         if pull.status and pull.status not in _AGAIN:
@@ -187,8 +193,8 @@ class _Pull(Exchange):
 
     __slots__ = ("count", "description", "flow", "status")
 
-    def __init__(self, client: Client, subject: str, inbox: Inbox, flow: Flow) -> None:
-        super().__init__(client, subject, _REQUEST, what="watching a bucket", many=True, inbox=inbox)
+    def __init__(self, client: Client, subject: str, inbox: Inbox, flow: Flow, what: str) -> None:
+        super().__init__(client, subject, _REQUEST, what=what, many=True, inbox=inbox)
         self.flow = flow
         self.count = 0
         self.status = ""

@@ -20,4 +20,5 @@ pytest_plugins = [
     "tests.fix_driver",
     "tests.fix_registry",
     "tests.fix_flags",
+    "tests.fix_recoveries",
 ]

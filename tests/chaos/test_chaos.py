@@ -15,12 +15,13 @@ import pytest
 from django_natskv import kv
 from django_natskv.exceptions import OperationalError
 from django_natskv.kv.names import matcher
-from tests.chaos.conftest import Recovered
+from tests.chaos.control import Control
 from tests.chaos.copies import FILTERED, OTHER_PROCESS, PROBE, Copies
 from tests.chaos.writers import Held, Writers
 from tests.fix_connections import Program
 from tests.fix_facade import ConnectKV
 from tests.fix_proxy import Proxy
+from tests.fix_recoveries import Recovered, Took
 from tests.fix_servers import MakeServer, NatsCluster, NatsServer
 from tests.fix_waiting import eventually
 
@@ -58,11 +59,18 @@ class Setting:
     """A bucket with watches and local caches, its writers, and the server or cluster that is to be broken."""
 
     def __init__(
-        self, servers: list[NatsServer], proxies: list[Proxy], control: Any, config: dict[str, Any], seed: int
+        self,
+        servers: list[NatsServer],
+        proxies: list[Proxy],
+        control: Any,
+        machine: Control,
+        config: dict[str, Any],
+        seed: int,
     ) -> None:
         self.servers = servers
         self.proxies = proxies
         self.control = control  # a KV context that the faults of the network do not reach
+        self.machine = machine
         self.config = config
         self.name: str = config["bucket"]
         self.random = random.Random(seed)
@@ -85,19 +93,22 @@ class Setting:
         begun = asyncio.run_coroutine_threadsafe(bucket.awatch(fold.take_slowly), home)
         self.watches.append(begun.result(10))
 
-    def probe(self) -> dict[str, float]:
+    def probe(self) -> dict[str, Took]:
         """Write something that all must have, and return how long after that the last of them had."""
         token = f"probe-{self.random.random()}"
         # A fault lasts until the bucket can be written again: without a leader, for some seconds.
         eventually(lambda: self._done(lambda: self.bucket.put(PROBE, token)), 20, "a probe is written")
-        begun = time.monotonic()
-        known: dict[str, float] = {}
+        begun, held_up = time.monotonic(), self.machine.held_up()
+        known: dict[str, Took] = {}
+
+        def took() -> Took:
+            return Took(time.monotonic() - begun, self.machine.held_up() - held_up)
 
         def everybody_knows() -> bool:
             if WATCHES not in known and not self.behind(token):
-                known[WATCHES] = time.monotonic() - begun
+                known[WATCHES] = took()
             if CACHES not in known and self.copies.knows(token):
-                known[CACHES] = time.monotonic() - begun
+                known[CACHES] = took()
             assert len(known) == len((WATCHES, CACHES)), (known, self.behind(token), self.copies.caches)
             return True
 
@@ -219,6 +230,13 @@ class Setting:
 
 
 @pytest.fixture
+def machine() -> Iterator[Control]:
+    """What tells how busy the machine is with other things."""
+    with Control() as control:
+        yield control
+
+
+@pytest.fixture
 def home() -> Iterator[asyncio.AbstractEventLoop]:
     """An event loop that runs on a thread of its own, as that of an application would."""
     loop = asyncio.new_event_loop()
@@ -268,6 +286,7 @@ def test_what_watches_tell_and_local_caches_hold_is_what_is_in_the_bucket(
     home: asyncio.AbstractEventLoop,
     bucket_name: str,
     *,
+    machine: Control,
     recovered: Recovered,
     caplog: pytest.LogCaptureFixture,
 ):
@@ -282,7 +301,7 @@ def test_what_watches_tell_and_local_caches_hold_is_what_is_in_the_bucket(
         "limit_marker_ttl_ms": chance.choice([0, 0, 1_000]),
     }
     control = connect_kv(server).kv()
-    setting = Setting([server], [proxy], control, config, seed)
+    setting = Setting([server], [proxy], control, machine, config, seed)
     setting.ensure()
     connection = connect_kv(proxy.url)
     bucket = connection.kv().open_bucket(bucket_name)
@@ -319,12 +338,13 @@ def test_what_watches_tell_and_local_caches_hold_of_a_replicated_bucket_is_what_
     home: asyncio.AbstractEventLoop,
     bucket_name: str,
     *,
+    machine: Control,
     recovered: Recovered,
 ):
     cluster = make_cluster()
     config = {"bucket": bucket_name, "replicas": 3, "storage": "file"}
     control = connect_kv(cluster.urls, request_timeout=3.0).kv()
-    setting = Setting(cluster.servers, [], control, config, seed)
+    setting = Setting(cluster.servers, [], control, machine, config, seed)
     setting.ensure()
     connection = connect_kv(cluster.urls)
     bucket = connection.kv().open_bucket(bucket_name)
@@ -345,10 +365,10 @@ def test_what_watches_tell_and_local_caches_hold_of_a_replicated_bucket_is_what_
         setting.watch_awaited(bucket, home)
         setting.probe()
         for name, happen in (
-            ("R3 kill leader", kill_the_leader),
-            ("R3 delete consumers", lambda: setting.delete_consumers(writers)),
-            ("R3 kill leader", kill_the_leader),
+            ("kill leader", kill_the_leader),
+            ("delete consumers", lambda: setting.delete_consumers(writers)),
+            ("kill leader", kill_the_leader),
         ):
             happen()
-            recovered(name, setting.probe())
+            recovered(name, {f"{who}, three servers": took for who, took in setting.probe().items()})
         end(setting, writers, 2 * SETTLED)

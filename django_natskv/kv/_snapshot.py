@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from django_natskv.exceptions import CodecError
 from django_natskv.kv._breath import breathe, paced
@@ -65,8 +65,7 @@ class SnapshotFile:
         A failure is logged and leaves the file that was there.
         """
         try:
-            body = b"".join(self._body(entries, keeper))
-            self._replace(self._head(body, taken), body)
+            self._replace(self._head(taken), self._body(entries, keeper))
         except (OSError, CodecError) as error:
             logger.warning("The snapshot file %s could not be written: %s", self.path, error)
             return False
@@ -92,17 +91,14 @@ class SnapshotFile:
             lives = entry.lives.total_seconds() if isinstance(entry, SpecialEntry) and entry.lives is not None else -1.0
             created = (entry.created - _EPOCH) // _MICROSECOND
             headers = json.dumps(dict(entry.headers)).encode() if entry.headers else b""
-            yield _RECORD.pack(len(key), len(headers), len(data), entry.revision, created, lives)
-            yield key
-            yield headers
-            yield data
+            record = _RECORD.pack(len(key), len(headers), len(data), entry.revision, created, lives)
+            yield b"".join((record, key, headers, data))
 
-    def _head(self, body: bytes, taken: datetime) -> bytes:
+    def _head(self, taken: datetime) -> bytes:
         head = json.dumps({"of": self._identity, "taken": taken.isoformat()}).encode()
-        head = _LENGTH.pack(len(head)) + head
-        return _MAGIC + hashlib.blake2b(head + body, digest_size=_DIGEST).digest() + head
+        return _LENGTH.pack(len(head)) + head
 
-    def _replace(self, *parts: bytes) -> None:
+    def _replace(self, head: bytes, body: Iterable[bytes]) -> None:
         directory = self.path.parent
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._clear_away(directory)
@@ -110,13 +106,24 @@ class SnapshotFile:
         descriptor, aside = tempfile.mkstemp(_UNFINISHED, f".{self.path.name}.", directory)
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.writelines(parts)
+                self._put(file, head, body)
                 file.flush()
                 os.fsync(descriptor)
             Path(aside).replace(self.path)
         except BaseException:
             Path(aside).unlink(missing_ok=True)
             raise
+
+    @staticmethod
+    def _put(file: BinaryIO, head: bytes, body: Iterable[bytes]) -> None:
+        """Write part by part: all of them at once would take more than the copy itself."""
+        digest = hashlib.blake2b(head, digest_size=_DIGEST)
+        file.write(_MAGIC + bytes(_DIGEST) + head)
+        for part in body:
+            digest.update(part)
+            file.write(part)
+        file.seek(len(_MAGIC))
+        file.write(digest.digest())
 
     def _clear_away(self, directory: Path) -> None:
         """Remove what writers left behind that were killed in the middle."""

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 import time
+import tracemalloc
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from django_natskv.kv import Entry, Operation, codecs
+from django_natskv.kv._core import Core
+from django_natskv.kv._kept import Clock, Keeper
+from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._snapshot import SnapshotFile
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -52,6 +57,32 @@ def test_what_another_process_is_writing_is_left_alone(tmp_path: Path, monkeypat
     assert written(path)
     assert beside == [1, 2]
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_it_is_written_part_by_part_and_read_again(tmp_path: Path) -> None:
+    wire: Any = None
+    info = BucketInfo("b", {}, NOW, 0, 0, 0, 0)
+    keeper = Keeper(Core(wire, info, codecs.resolve("json")), Clock())
+    count = 5_000
+    entries = (
+        Entry("b", f"key-{number}", "x" * 200, number, NOW, Operation.PUT, headers={"By": "me"})
+        for number in range(1, count + 1)
+    )
+    path = tmp_path / "flags"
+    file = SnapshotFile(path, "this")
+    tracemalloc.start()
+    try:
+        assert file.write(entries, keeper, NOW)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < path.stat().st_size / 4
+    found = file.read(keeper)
+    assert found is not None
+    assert found.taken == NOW
+    assert len(found.entries) == count
+    last = found.entries[f"key-{count}"]
+    assert (last.value, last.revision, last.created, last.headers) == ("x" * 200, count, NOW, {"By": "me"})
 
 
 def test_a_link_in_its_place_is_replaced_and_not_followed(tmp_path: Path) -> None:

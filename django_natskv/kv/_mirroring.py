@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, KeysView, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -330,7 +331,8 @@ class MirrorFeed(Feed):
             self._serve(self._inherited.entries, self._inherited.equal)
             self._inherited = None
         elif self._snapshot is not None:
-            found = await asyncio.get_running_loop().run_in_executor(None, self._snapshot.read, self._keeper)
+            read = partial(self._snapshot.read, self._keeper, self._cache.max_bytes)
+            found = await asyncio.get_running_loop().run_in_executor(None, read)
             if found is not None and not self.mirror.filled:
                 self._serve(found.entries, time.monotonic() - self._age_of(found.taken))
 

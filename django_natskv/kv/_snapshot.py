@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 
 from django_natskv.exceptions import CodecError
 from django_natskv.kv._breath import breathe, paced
-from django_natskv.kv._kept import Keeper, SpecialEntry
+from django_natskv.kv._kept import Keeper, SpecialEntry, weight
 from django_natskv.kv.entries import Entry
 
 logger = logging.getLogger("django_natskv.local")
@@ -37,6 +37,8 @@ _LENGTH = struct.Struct(">I")
 _RECORD = struct.Struct(">HIIQqd")  # lengths of key, headers and value, revision, created (us), lives (s, or -1)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_HEAD = 2**16  # bytes, more than there are before the first entry
+_TOO_LARGE = "it takes more than the bytes that a local cache may have (MAX_BYTES)"
 _ABANDONED = 60.0  # seconds after which a file that was not finished has no writer any more
 
 
@@ -71,11 +73,14 @@ class SnapshotFile:
             return False
         return True
 
-    def read(self, keeper: Keeper) -> Snapshot | None:
-        """Return what is in the file, or None, with a log line, when it cannot be relied on. No file, no line."""
+    def read(self, keeper: Keeper, most: int) -> Snapshot | None:
+        """Return what is in the file, or None, with a log line, when it cannot be relied on. No file, no line.
+
+        Neither can one whose entries count for more than ``most`` bytes.
+        """
         try:
-            data = self._content()
-            return None if data is None else self._parse(data, keeper)
+            data = self._content(most)
+            return None if data is None else self._fitting(self._parse(data, keeper), most)
         except (OSError, _UnusableError) as error:
             reason = error.strerror or error if isinstance(error, OSError) else error
             logger.warning("The snapshot file %s is ignored: %s", self.path, reason)
@@ -134,7 +139,7 @@ class SnapshotFile:
 
     # --- reading ---
 
-    def _content(self) -> bytes | None:
+    def _content(self, most: int) -> bytes | None:
         try:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -145,7 +150,15 @@ class SnapshotFile:
                 # Whoever can write it decides what this process believes.
                 message = "it is not a file that only this user can write"
                 raise _UnusableError(message)
+            if facts.st_size > most + _HEAD:  # its entries count for more than they take here
+                raise _UnusableError(_TOO_LARGE)
             return file.read()
+
+    @staticmethod
+    def _fitting(found: Snapshot, most: int) -> Snapshot:
+        if sum(map(weight, found.entries.values())) > most:
+            raise _UnusableError(_TOO_LARGE)
+        return found
 
     def _parse(self, data: bytes, keeper: Keeper) -> Snapshot:
         if not data.startswith(_MAGIC):

@@ -13,7 +13,7 @@ import pytest
 
 from django_natskv.kv import Entry, Operation, codecs
 from django_natskv.kv._core import Core
-from django_natskv.kv._kept import Clock, Keeper
+from django_natskv.kv._kept import Clock, Keeper, weight
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._snapshot import SnapshotFile
 
@@ -77,12 +77,31 @@ def test_it_is_written_part_by_part_and_read_again(tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < path.stat().st_size / 4
-    found = file.read(keeper)
+    found = file.read(keeper, 10**9)
     assert found is not None
     assert found.taken == NOW
     assert len(found.entries) == count
     last = found.entries[f"key-{count}"]
     assert (last.value, last.revision, last.created, last.headers) == ("x" * 200, count, NOW, {"By": "me"})
+
+
+@pytest.mark.parametrize("length", [900, 99_000])
+def test_one_that_does_not_fit_is_ignored_with_a_line_and_not_even_read(
+    length: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire: Any = None
+    keeper = Keeper(Core(wire, BucketInfo("b", {}, NOW, 0, 0, 0, 0), codecs.resolve("json")), Clock())
+    entries = [Entry("b", "a", "x" * length, 1, NOW, Operation.PUT), Entry("b", "b", "y", 2, NOW, Operation.PUT)]
+    file = SnapshotFile(tmp_path / "flags", "this")
+    assert file.write(entries, keeper, NOW)
+    most = sum(map(weight, entries))
+    assert file.read(keeper, most) is not None
+    if length > 10_000:
+        most = 2_000
+        monkeypatch.setattr(file, "_parse", pytest.fail)
+    assert file.read(keeper, most - 1) is None
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "is ignored: it takes more" in caplog.text
 
 
 def test_a_link_in_its_place_is_replaced_and_not_followed(tmp_path: Path) -> None:

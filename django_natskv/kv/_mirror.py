@@ -15,12 +15,12 @@ from typing import Any
 
 from django_natskv.exceptions import CodecError
 from django_natskv.kv._breath import breathe, paced
-from django_natskv.kv._kept import Keeper, Kept, revision_of
+from django_natskv.kv._kept import Keeper, Kept, revision_of, weight
 from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.flow import Interrupted
 from django_natskv.kv._nats.messages import Stored, moment
 from django_natskv.kv._session import Refused
-from django_natskv.kv._state import State
+from django_natskv.kv._state import MARKER, State
 from django_natskv.kv.entries import Entry
 
 logger = logging.getLogger("django_natskv.local")
@@ -77,6 +77,7 @@ class Mirror:
         self._writing = threading.RLock()
         self._state = State()
         self.own: dict[str, Own] = {}
+        self._own_bytes = 0
         self.filled = False
         # Replaced, never counted up: two threads that count at once could end where a reader has been before.
         self.moment = object()
@@ -99,8 +100,8 @@ class Mirror:
 
     @property
     def bytes(self) -> int:
-        """What all of it is counted with."""
-        return self._state.bytes
+        """What all of it is counted with, writes of this process that the watch has not come by included."""
+        return self._state.bytes + self._own_bytes
 
     @property
     def undecodable(self) -> int:
@@ -161,7 +162,7 @@ class Mirror:
     # --- written by this process, in the thread that writes ---
 
     def wrote(self, key: str, stored: Stored, now: float) -> None:
-        """Take an acknowledged write of this process."""
+        """Take an acknowledged write of this process. ``TooLarge`` when the watch has not come by too many of them."""
         if not self._wanted(key):
             return
         try:
@@ -172,8 +173,12 @@ class Mirror:
             known = self.own.get(key)
             newest = max(known.revision if known is not None else 0, self._state.revision_of(key) or 0)
             if stored.revision > newest:
-                self.own[key] = Own(entry, stored.revision, now)
+                self._let_go(key)
+                own = self.own[key] = Own(entry, stored.revision, now)
+                self._own_bytes += _weight_of_own(key, own)
                 self.moment = object()
+            if self._own_bytes > self._most:
+                raise self._too_large()
 
     # --- the sink of a session, on the loop ---
 
@@ -188,7 +193,7 @@ class Mirror:
             for key, write in list(self.own.items()):
                 if write.since < now - OWN_FOR:
                     # Written and removed without a marker before the watch came by (F15).
-                    del self.own[key]
+                    self._let_go(key)
                     self.moment = object()
         if lives_changed:
             message = "The bucket's time to live was changed."
@@ -244,7 +249,7 @@ class Mirror:
             self._swapped(came.entries)
             for key, own in list(self.own.items()):
                 if not self._outlives(key, own):
-                    del self.own[key]
+                    self._let_go(key)
             self.moment = object()
         self.lag = 0
         seen()
@@ -262,7 +267,7 @@ class Mirror:
             new = self.entries.get(key)
             self.moment = object()
         self.lag = max(0, stored.pending)
-        self._bound(self.bytes)
+        self._bound(self._state.bytes)
         if new is not old:
             self._tell(key, old, new, stored.revision)
 
@@ -311,16 +316,23 @@ class Mirror:
     def _bound(self, size: int) -> None:
         if size > self._most:
             self._next = None
-            message = (
-                f"Bucket {self._bucket!r} takes more than the {self._most:,} bytes that a local cache may have "
-                "(MAX_BYTES): raise them, keep a part of its keys, or use mode 'invalidate'."
-            )
-            raise TooLarge(message)
+            raise self._too_large()
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(
+            f"Bucket {self._bucket!r} takes more than the {self._most:,} bytes that a local cache may have "
+            "(MAX_BYTES): raise them, keep a part of its keys, or use mode 'invalidate'."
+        )
 
     def _confirm(self, key: str, revision: int) -> None:
         own = self.own.get(key)
         if own is not None and own.revision <= revision:
-            del self.own[key]
+            self._let_go(key)
+
+    def _let_go(self, key: str) -> None:
+        own = self.own.pop(key, None)
+        if own is not None:
+            self._own_bytes -= _weight_of_own(key, own)
 
     def _outlives(self, key: str, own: Own) -> bool:
         # What was written before the bucket was looked at is in the new state, or lost with a server that went back.
@@ -340,6 +352,10 @@ class Mirror:
         for key, old in paced(before.items()):
             if key not in after:
                 self._tell(key, old, None, self._state.others.get(key, revision_of(old)))
+
+
+def _weight_of_own(key: str, own: Own) -> int:
+    return MARKER + len(key) if own.entry is None else weight(own.entry)
 
 
 def _mark(kept: Kept) -> tuple[int, datetime]:

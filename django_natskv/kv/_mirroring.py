@@ -122,7 +122,10 @@ class MirrorCache(LocalCache["MirrorFeed"]):
         feed = self._feed
         if feed is not None and not feed.over:
             stored = Stored(key, revision, feed.clock.now(), headers, data)
-            feed.mirror.wrote(key, stored, time.monotonic())
+            try:
+                feed.mirror.wrote(key, stored, time.monotonic())
+            except TooLarge as error:
+                feed.overflow(error)
 
     def forked(self) -> None:
         """See LocalCache."""
@@ -229,6 +232,15 @@ class MirrorFeed(Feed):
         """Write what is to be written to the snapshot file."""
         if self._saver is not None:
             self._saver.flush()
+
+    def overflow(self, error: TooLarge) -> None:
+        """Give up for good, soon: this process has written more than fits while the watch was interrupted."""
+        self.source.watching.driver.mention(partial(self._overflow, error))
+
+    def _overflow(self, error: TooLarge) -> None:
+        if self.refusal is None and not self.over:
+            self.refuse(error)
+            self._end()
 
     # --- the sink of the session, on the loop ---
 

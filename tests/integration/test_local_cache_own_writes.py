@@ -87,6 +87,30 @@ def test_a_write_while_the_copy_is_cut_off_is_read_until_the_copy_is_back(
     eventually(lambda: feed(cache).mirror.own == {})
 
 
+def test_a_process_that_writes_more_than_fits_while_the_copy_is_cut_off_is_told_and_holds_none_of_it(
+    connect_kv, make_proxy, nats_server, bucket_name
+):
+    """As without the permission to watch, for ever."""
+    proxy = make_proxy(nats_server.url)
+    connection = connect_kv(proxy.url)
+    connection._requests.settings = connect_kv().settings  # past the proxy
+    bucket = connection.kv().create_bucket({"bucket": bucket_name, "storage": "memory"})
+    cache = live(connection.local_cache(bucket_name, max_bytes=20_000))
+    proxy.refuse(cut=True)
+    eventually(lambda: cache.status().state == "stale")
+    for number in range(60):
+        bucket.put(f"k.{number}", number)
+    eventually(lambda: cache.status().state == "stopped")
+    bucket.put("another", 1)
+    status = cache.status()
+    assert (status.entries, status.bytes) == (0, 0)
+    assert "MAX_BYTES" in status.reason
+    with pytest.raises(exceptions.OperationalError, match="MAX_BYTES"):
+        cache.get("k.1")
+    proxy.accept()
+    assert bucket.get("k.59").value == 59
+
+
 def test_a_write_during_the_first_replay_is_read(bucket, connect_kv):
     for number in range(300):
         bucket.put(f"k.{number}", 0)

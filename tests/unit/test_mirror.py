@@ -266,6 +266,30 @@ def test_an_own_write_that_the_watch_never_came_by_is_forgotten():
     assert store.value("x") is None
 
 
+def test_own_writes_count_until_the_watch_has_come_by_them_and_have_a_bound():
+    store = warm(stored("a", 1), most=2_000)
+    before = store.mirror.bytes
+    store.own("a", 5, b'"12345"')
+    store.own("a", 6, b'"123456"')
+    store.own("b", 7, b"", DELETED)
+    assert store.mirror.bytes == before + OVERHEAD + 1 + 6 + MARKER + 1
+    store.mirror.apply(stored("a", 6, b'"12"'))
+    store.mirror.apply(stored("b", 8, b"", headers=DELETED))
+    assert store.mirror.bytes == OVERHEAD + 1 + 2 + MARKER + 1
+    for number in range(5):
+        store.own(f"{number}", 10 + number)
+    with pytest.raises(TooLarge, match="MAX_BYTES"):
+        store.own("one too many", 20, b'"' + b"x" * 500 + b'"')
+    store.mirror.lost()
+    store.monotonic += 1
+    store.mirror.looked(info(), store.monotonic)
+    store.mirror.replace([])
+    assert (store.mirror.own, store.mirror.bytes) == ({}, 0)
+    store.own("a", 30)
+    store.mirror.looked(info(), store.monotonic + 6)
+    assert store.mirror.bytes == 0
+
+
 def test_own_writes_of_other_keys_and_codecs_are_left_alone():
     store = warm(stored("a.x", 1), patterns=("a.*",))
     store.own("b.x", 5)

@@ -112,7 +112,8 @@ class Expiries:
     """When keys are to be looked at again because their newest revision has a time to live. One date a key."""
 
     def __init__(self) -> None:
-        self._dates: dict[str, tuple[float, int]] = {}
+        # The same tuples in both: there is one for each key that has a time to live of its own.
+        self._dates: dict[str, tuple[float, str, int]] = {}
         self._heap: list[tuple[float, str, int]] = []
 
     def __len__(self) -> int:
@@ -128,16 +129,16 @@ class Expiries:
         if due is None:
             self._dates.pop(subject, None)
             return
-        self._dates[subject] = (due, revision)
-        heapq.heappush(self._heap, (due, subject, revision))
+        date = self._dates[subject] = (due, subject, revision)
+        heapq.heappush(self._heap, date)
         if len(self._heap) > 2 * len(self._dates) + _SLACK:
             # A key that is written again and again leaves a date behind each time.
-            self._heap = [(date, name, number) for name, (date, number) in self._dates.items()]
+            self._heap = list(self._dates.values())
             heapq.heapify(self._heap)
 
     def next(self) -> float | None:
         """Return the earliest date, or None."""
-        while self._heap and not self._holds(*self._heap[0]):
+        while self._heap and self._dates.get(self._heap[0][1]) is not self._heap[0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
@@ -149,9 +150,6 @@ class Expiries:
             del self._dates[subject]
             due.append((subject, revision))
         return due
-
-    def _holds(self, due: float, subject: str, revision: int) -> bool:
-        return self._dates.get(subject) == (due, revision)
 
 
 def vanished(subject: str, revision: int, now: datetime) -> Stored:

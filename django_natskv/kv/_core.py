@@ -6,20 +6,17 @@ an operation that a runner drives, in the caller's thread, where keys are checke
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from django_natskv.exceptions import CodecError, OperationalError, OperationTimedOut, UsageError, WrongRevision
+from django_natskv.exceptions import CodecError, OperationalError, UsageError, WrongRevision
 from django_natskv.kv._interrupts import from_handler
+from django_natskv.kv._listing import Listing
 from django_natskv.kv._nats.batches import MOST, Batches
 from django_natskv.kv._nats.config import BucketInfo, from_stream
 from django_natskv.kv._nats.errors import wrong_revision
-from django_natskv.kv._nats.exchange import Pause
-from django_natskv.kv._nats.inbox import Inbox
-from django_natskv.kv._nats.messages import Stored, from_delivery, own_headers, status_of
+from django_natskv.kv._nats.messages import Stored, own_headers
 from django_natskv.kv._nats.verbs import MAX_MATCHES, Wire
 from django_natskv.kv._nats.writes import Write, Writer
 from django_natskv.kv.changes import ABSENT, Change, check_revision
@@ -28,37 +25,11 @@ from django_natskv.kv.entries import MAX_HISTORY, SECOND, BucketConfig, Entry, O
 from django_natskv.kv.names import check_key, check_patterns, disjoint, matcher
 from django_natskv.kv.runner import Operation
 
-BATCH = 2_000  # deliveries asked for at once: bounded, so that a slow reader is never cut off (F23)
-INACTIVE = 10  # seconds after which the server lets go of a consumer that nobody deleted
 _AT_ONCE = 256  # requests sent side by side
-_TRIES = 5  # of a create over a marker that keeps changing, of a listing that stays incomplete
-_GONE = ("409", "503")  # what the server says instead of deliveries when a consumer is no more
-_QUIET_ROUNDS = 25  # checks without anything new, 10 ms apart, after which a replay that is incomplete begins again
-_LISTED = 20_000  # keys up to which a replay's end is held against their list and not only their number
-_NS = 1_000_000_000
+_TRIES = 5  # of a create over a marker that keeps changing
 
 
 Wrote = Callable[[BucketInfo, str, int, dict[str, str], bytes], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Heads:
-    """The newest revision by subject: of live keys, and of those that only a marker remembers."""
-
-    live: dict[str, int] = field(default_factory=dict)
-    markers: dict[str, int] = field(default_factory=dict)
-
-    def subjects(self) -> set[str]:
-        """Return all of them."""
-        return {*self.live, *self.markers}
-
-    def take(self, stored: Stored) -> None:
-        """Note a revision, which is newer than what was noted of its subject before."""
-        now, before = self.live, self.markers
-        if stored.operation is not Did.PUT:
-            now, before = before, now
-        before.pop(stored.subject, None)
-        now[stored.subject] = stored.revision
 
 
 class Core:
@@ -72,6 +43,7 @@ class Core:
         self.prefix = f"$KV.{info.origin}."
         self._writer = Writer(wire)
         self._batches = Batches(wire, info)
+        self._listing = Listing(wire, info)
         self._wrote = wrote
 
     def config(self) -> BucketConfig:
@@ -178,18 +150,22 @@ class Core:
     def keys(self, patterns: object) -> Operation[list[str]]:
         """See ``Bucket.keys``."""
         checked = (">",) if patterns is None else check_patterns(patterns)
-        heads = yield from self.heads(checked, f"listing the keys of bucket {self.name!r}")
+        heads = yield from self._listing.heads(checked, f"listing the keys of bucket {self.name!r}")
         wanted = matcher(checked)
         return [key for subject in heads.live if wanted(key := subject[len(self.prefix) :])]
 
     def count(self) -> Operation[int]:
         """Return the number of live keys."""
-        return len((yield from self.heads((">",), f"counting the entries of bucket {self.name!r}")).live)
+        return len((yield from self._listing.heads((">",), f"counting the entries of bucket {self.name!r}")).live)
 
     def server_time(self) -> Operation[datetime]:
         """See ``Bucket.server_time``."""
         info = yield from self.wire.info(self.name, f"asking for the time of the server of bucket {self.name!r}")
         return info.asked or datetime.now(UTC)
+
+    def covers_all(self, filters: list[str], info: BucketInfo) -> bool:
+        """See Listing."""
+        return self._listing.covers_all(filters, info)
 
     # --- writing ---
 
@@ -305,7 +281,7 @@ class Core:
 
     def purge_deletes(self) -> Operation[None]:
         """See ``Bucket.purge_deletes``."""
-        heads = yield from self.heads((">",), f"looking for tombstones in bucket {self.name!r}")
+        heads = yield from self._listing.heads((">",), f"looking for tombstones in bucket {self.name!r}")
         # Up to the marker's own revision: a key that was written again meanwhile keeps its new value.
         found = list(heads.markers.items())
         # A mirror does not follow what its origin removes: both are told.
@@ -316,89 +292,6 @@ class Core:
     def _tell(self, write: Write, revision: int) -> None:
         if self._wrote is not None:
             self._wrote(self.info, write.key, revision, write.headers, write.data)
-
-    # --- the whole bucket ---
-
-    def heads(self, patterns: Sequence[str], what: str) -> Operation[Heads]:
-        """Return the newest revision of every key under ``patterns``, markers included.
-
-        Nothing that was there throughout is missed: the end of the deliveries is held against the server's count of
-        keys, because a key that moves on meanwhile can make "nothing pending" true too early.
-        """
-        filters = [self.prefix + pattern for pattern in disjoint(patterns)]
-        for _ in range(_TRIES):
-            heads = yield from self._replay(filters, what)
-            if heads is not None:
-                return heads
-        message = f"The server gave less than there is for {what}, {_TRIES} times in a row. Try again later."
-        raise OperationTimedOut(message)
-
-    def _replay(self, filters: list[str], what: str) -> Operation[Heads | None]:
-        name = f"natskv-{secrets.token_hex(8)}"
-        config = {
-            "name": name,
-            "deliver_policy": "last_per_subject",
-            "ack_policy": "none",
-            "headers_only": True,
-            "filter_subjects": filters,
-            "mem_storage": True,
-            "num_replicas": 1,
-            "inactive_threshold": INACTIVE * _NS,
-        }
-        inbox = Inbox(self.wire.client)
-        try:
-            yield from self.wire.create_consumer(self.name, config, what)
-            heads = yield from self._drain(name, inbox, filters, what)
-            yield from self.wire.delete_consumer(self.name, name, what)
-        except BaseException:
-            # Nothing may be awaited while the operation is being given up.
-            self.wire.drop_consumer(self.name, name)
-            raise
-        finally:
-            inbox.close()
-        return heads
-
-    def _drain(self, name: str, inbox: Inbox, filters: list[str], what: str) -> Operation[Heads | None]:
-        """Take what a consumer delivers; None when it ends before that is all.
-
-        It may be gone, with its bucket or its server. Or it delivers nothing though it should: one in a few hundred
-        does, when all keys are overwritten while the server makes it.
-        """
-        heads = Heads()
-        quiet = 0
-        options = {"batch": BATCH, "no_wait": True}
-        while quiet < _QUIET_ROUNDS:
-            replies = yield self.wire.pull(self.name, name, inbox, options, what)
-            deliveries = [from_delivery(reply) for reply in replies if reply.reply]
-            for stored in deliveries:
-                heads.take(stored)
-            if deliveries and deliveries[-1].pending:
-                continue
-            if len(deliveries) < len(replies) and status_of(replies[-1]) in _GONE:
-                return None
-            if (yield from self.is_complete(self.info, filters, heads.subjects(), what)):
-                return heads
-            quiet = 0 if deliveries else quiet + 1
-            yield Pause(self.wire.client, 0.01, what)
-        return None
-
-    def is_complete(self, info: BucketInfo, filters: list[str], seen: set[str], what: str) -> Operation[bool]:
-        """Tell whether ``seen`` holds every key that is there now under ``filters``."""
-        if self.covers_all(filters, info):
-            there = (yield from self.wire.info(info.bucket)).subjects
-            if len(seen) < there:
-                return False
-            if len(seen) == there > _LISTED:
-                return True
-        # Equal numbers could hide a key that went behind one that was not seen yet.
-        return (yield from self.wire.subjects_under(info, filters, what)) <= seen
-
-    def covers_all(self, filters: list[str], info: BucketInfo) -> bool:
-        """Tell whether ``filters`` let every key of the bucket pass, so that its own count of keys is theirs."""
-        everything = [f"{self.prefix}>"]
-        # What another program made under a bucket's name may hold anything; a mirror says nothing of its own.
-        only_keys = info.config.get("subjects") in (None, everything)
-        return filters == everything and only_keys and not info.config.get("sources")
 
     # --- values ---
 

@@ -195,7 +195,7 @@ def interfere(bucket, monkeypatch, action):
         return pull(*arguments)
 
     monkeypatch.setattr(wire, "pull", counted)
-    monkeypatch.setattr("django_natskv.kv._core.BATCH", 10)
+    monkeypatch.setattr("django_natskv.kv._listing.BATCH", 10)
     return pulls
 
 

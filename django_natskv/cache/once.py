@@ -11,11 +11,10 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any
 
-from django_natskv.cache.steps import Operation, Until
+from django_natskv.cache.steps import Done, Operation, Until
 
 LONGEST_BLOCK = 10.0  # seconds that a thread waits for what an event loop makes, which may itself wait for that thread
 
@@ -30,7 +29,7 @@ class Flight:
 
     def __init__(self) -> None:
         self.follows = False
-        self.done: Future[None] = Future()
+        self.done = Done()
         self.loop = _running_loop()
         self.result: Any = None  # what the others may read, once it was made
         self.waits: set[Flight] = set()
@@ -63,12 +62,16 @@ class Flights:
             own = Flight()
             own.follows = follows
             try:
-                flight = self._join(name, own)
-                if flight is own:
-                    return (yield from self._lead(own, make))
-            finally:
-                # Around the joining too: a signal's handler may raise at any point, and others would wait for ever.
-                self._land(name, own)
+                try:
+                    flight = self._join(name, own)
+                    if flight is own:
+                        return (yield from self._lead(own, make))
+                finally:
+                    # Around the joining too: a signal's handler may raise at any point, and others would wait for ever.
+                    self._land(name, own)
+            except BaseException:
+                self._land(name, own)  # again: it may have raised in the middle of the first time
+                raise
             if flight is None:
                 return (yield from make(Flight()))
             try:
@@ -84,18 +87,18 @@ class Flights:
     def _lead(self, flight: Flight, make: Callable[[Flight], Operation[Any]]) -> Operation[Any]:
         # What the callable starts, tasks and threads of Django included, inherits this.
         before = _chain.get()
-        _chain.set((*before, flight))
         try:
+            _chain.set((*before, flight))
             return (yield from make(flight))
         finally:
             _chain.set(before)
 
     def _land(self, name: str, own: Flight) -> None:
-        """Take that the caller's ``own`` flight, if it was made at all, is over."""
+        """Take that the caller's ``own`` flight, if it was made at all, is over. Harmless to repeat."""
         with self._lock:
             if self._flights.get(name) is own:
                 del self._flights[name]
-        own.done.set_result(None)
+        own.done.happen()
 
     def _join(self, name: str, own: Flight) -> Flight | None:
         """Return the flight of ``name``, ``own`` if there was none; None where waiting for it could never end."""

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator
-from concurrent.futures import Future, TimeoutError as FutureTimeoutError
+from functools import partial
 from inspect import isawaitable
 from typing import Any, Protocol, TypeVar
 
@@ -129,6 +130,58 @@ class Ask:
         return result
 
 
+class Done:
+    """Something that happens once, for which threads and tasks may wait.
+
+    Without a lock: a signal's handler may raise anywhere in ``happen``, which is then called again.
+    """
+
+    __slots__ = ("_waiters", "has_happened")
+
+    def __init__(self) -> None:
+        self.has_happened = False
+        self._waiters: list[Callable[[], None]] = []
+
+    def happen(self) -> None:
+        """Let all who wait go on. Harmless to repeat."""
+        self.has_happened = True
+        for wake in self._waiters.copy():
+            wake()
+
+    def block(self, longest: float | None) -> bool:
+        """Wait in this thread, at most ``longest`` seconds; tell whether it has happened."""
+        bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        wake = partial(bell.put, None)
+        self._waiters.append(wake)  # and then look: whoever makes it happen does the two the other way round
+        try:
+            if not self.has_happened:
+                with contextlib.suppress(queue.Empty):
+                    bell.get(timeout=longest)
+        finally:
+            self._waiters.remove(wake)
+        return self.has_happened
+
+    async def wait(self) -> None:
+        """See block()."""
+        loop = asyncio.get_running_loop()
+        awaited: asyncio.Future[None] = loop.create_future()
+
+        def settle() -> None:
+            if not awaited.done():
+                awaited.set_result(None)
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed before
+                loop.call_soon_threadsafe(settle)
+
+        self._waiters.append(wake)
+        try:
+            if not self.has_happened:
+                await awaited
+        finally:
+            self._waiters.remove(wake)
+
+
 class Until:
     """A wait for something that happens elsewhere in this process; the result tells whether it has.
 
@@ -136,29 +189,25 @@ class Until:
     and the loop's own thread not at all.
     """
 
-    __slots__ = ("future", "longest", "loop")
+    __slots__ = ("done", "longest", "loop")
 
-    def __init__(self, future: Future[None], loop: asyncio.AbstractEventLoop | None, longest: float) -> None:
-        self.future = future
+    def __init__(self, done: Done, loop: asyncio.AbstractEventLoop | None, longest: float) -> None:
+        self.done = done
         self.loop = loop
         self.longest = longest
 
     def block(self) -> bool:
         """See Step."""
         if self.loop is None:
-            self.future.result()
-            return True
+            return self.done.block(None)
         with contextlib.suppress(RuntimeError):
             if asyncio.get_running_loop() is self.loop:
                 return False
-        with contextlib.suppress(FutureTimeoutError):
-            self.future.result(self.longest)
-        return self.future.done()
+        return self.done.block(self.longest)
 
     async def wait(self) -> bool:
         """See Step."""
-        # Shielded: one waiter that is cancelled must not cancel the others' wait.
-        await asyncio.shield(asyncio.wrap_future(self.future))
+        await self.done.wait()
         return True
 
 

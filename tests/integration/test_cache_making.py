@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from django_natskv.cache import NatsKVCache
+from django_natskv.cache import NatsKVCache, once, steps
 from django_natskv.cache.once import Flight, Flights
 from django_natskv.cache.steps import Pause, arun, run
 from tests.fix_cache import PROGRAM
@@ -137,6 +138,60 @@ def test_a_caller_that_is_interrupted_at_any_point_keeps_nobody_waiting(plain, m
     monkeypatch.undo()
     assert flights._flights == {}
     assert plain.get_or_set("k", lambda: 2) == 2
+
+
+class Stopped(BaseException):
+    """What a signal's handler raises, as Ctrl-C does."""
+
+
+def interrupted_at(moment: int, do: Any) -> bool:
+    """Raise in ``do`` at the so many-th moment at which a handler may run there; tell whether it came to that.
+
+    Handlers run where a function begins and where a call of one in C has ended.
+    """
+    left = moment
+
+    def profile(frame: Any, event: str, _: Any) -> None:
+        nonlocal left
+        if event in ("call", "c_return") and frame.f_code.co_filename in (once.__file__, steps.__file__):
+            left -= 1
+            if not left:
+                raise Stopped
+
+    sys.setprofile(profile)
+    try:
+        do()
+    except Stopped:
+        return True
+    finally:
+        sys.setprofile(None)
+    return False
+
+
+def test_wherever_who_makes_a_value_is_interrupted_nobody_is_left_waiting():
+    flights = Flights()
+    waiters: list[threading.Thread] = []
+
+    def make_too(_: Flight) -> Generator[Pause, Any, int]:
+        yield Pause(0)
+        return 2
+
+    def make(_: Flight) -> Generator[Pause, Any, int]:
+        waiters.append(threading.Thread(target=lambda: run(flights.once("k", make_too, lambda _: 0)), daemon=True))
+        waiters[-1].start()
+        eventually(lambda: flights._waiting == 1)
+        yield Pause(0)
+        return 1
+
+    moments = 0
+    while interrupted_at(moments + 1, lambda: run(flights.once("k", make, lambda _: 0))):
+        moments += 1
+        for waiter in waiters:
+            waiter.join(5)
+        assert not any(waiter.is_alive() for waiter in waiters)
+        assert flights._flights == {}
+        assert once._chain.get() == ()
+    assert moments > len(waiters) > 10
 
 
 @pytest.mark.parametrize("carry_out", [run, lambda operation: asyncio.run(arun(operation))])

@@ -41,6 +41,7 @@ MOST_UNSIGNED = 128 * 2**20  # bytes that an unsigned value may have when decomp
 # Whatever sys.set_int_max_str_digits says, 640 digits may be converted, and cost nothing.
 _INT_BITS = 2_000
 _INT_DIGITS = 640
+_SMALL = 4096  # bytes
 
 
 class UnreadableValueError(CodecError):
@@ -116,7 +117,8 @@ class Values:
 
     def _load_signed(self, key: str, data: bytes, form: str) -> Any:
         method = None if form == self._name else self._method_of(key, form)
-        payload = memoryview(data)[signing.SIZE :]
+        # To copy a small value costs less than to view it.
+        payload = data[signing.SIZE :] if len(data) < _SMALL else memoryview(data)[signing.SIZE :]
         if not signing.verify(_context(key, form), payload, data[: signing.SIZE]):
             message = (
                 f"The value of {key!r} is not signed with this project's SECRET_KEY for this key: it was not read."

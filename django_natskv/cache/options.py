@@ -91,6 +91,27 @@ def setting_problems() -> Iterator[Problem]:
             where = conf.at("CACHES", alias)
             yield from problems(params.get("LOCATION"), params, where)
             yield from _check_alias(where, params)
+    yield from _check_bounds(declared)
+
+
+def _check_bounds(declared: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the problem of each cache that shares a local cache with another one and bounds it otherwise."""
+    bounds: dict[tuple[str | None, ...], tuple[str, int]] = {}
+    for alias, params in declared.items():
+        if not isinstance(params, Mapping) or params.get("BACKEND") != BACKEND:
+            continue
+        where = conf.at("CACHES", alias)
+        try:
+            options = parse(params.get("LOCATION"), params, where)
+        except ImproperlyConfigured:
+            continue  # told above
+        copy, prefix = options.local_cache, str(params.get("KEY_PREFIX", ""))
+        shared = (options.url or options.connection, options.bucket, prefix, copy)
+        other, most = bounds.setdefault(shared, (where, options.local_cache_max_bytes))
+        if copy and options.local_cache_max_bytes != most:
+            wrong = f"is not the {most:,} of {other}: they have one local cache, as bucket and KEY_PREFIX are the same."
+            hint = "Let both say the same, or give one of them another KEY_PREFIX or bucket."
+            yield Problem("E111", conf.at(where, "OPTIONS", "LOCAL_CACHE_MAX_BYTES"), wrong, hint)
 
 
 def _check_alias(where: str, params: Mapping[str, Any]) -> Iterator[Problem]:

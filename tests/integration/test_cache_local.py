@@ -11,6 +11,7 @@ import pytest
 from django_natskv.cache import NatsKVCache
 from django_natskv.cache.near import ABSENT, UNKNOWN
 from django_natskv.connections import connections
+from django_natskv.exceptions import UsageError
 from django_natskv.kv._nats.client import Client
 from django_natskv.kv._nats.exchange import Exchange
 from tests.fix_waiting import eventually
@@ -54,6 +55,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(Client, "submit", noting)
     return subjects
+
+
+def test_caches_that_share_a_copy_cannot_bound_it_differently(cache, bucket_name):
+    """What check ``natskv.E111`` tells beforehand."""
+    options = {"LOCAL_CACHE": cache._place.options.local_cache, "LOCAL_CACHE_MAX_BYTES": 1_000_000}
+    bounded = NatsKVCache(bucket_name, {"KEY_PREFIX": "shop", "OPTIONS": options})
+    bounded.set("k", 1)
+    with pytest.raises(UsageError, match="max_bytes"):
+        bounded.get("k")
+    assert NatsKVCache(bucket_name, {"KEY_PREFIX": "other", "OPTIONS": options}).get("k") is None
 
 
 @pytest.mark.parametrize("value", [[1], "text", 5])

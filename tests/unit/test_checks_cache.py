@@ -137,6 +137,39 @@ def test_e110_the_connection_is_declared():
         assert list(setting_problems()) == []
 
 
+def bounded(most, local_cache="mirror", **params):
+    options = {"LOCAL_CACHE": local_cache, "LOCAL_CACHE_MAX_BYTES": most, **params.pop("OPTIONS", {})}
+    return {"BACKEND": "django_natskv.cache.NatsKVCache", "LOCATION": "cache", **params, "OPTIONS": options}
+
+
+OTHERS = {
+    "another prefix": bounded(2_000, KEY_PREFIX="b"),
+    "another bucket": bounded(2_000, LOCATION="other", KEY_PREFIX="a"),
+    "another server": bounded(2_000, LOCATION="nats://host/cache", KEY_PREFIX="a"),
+    "another mode": bounded(2_000, "invalidate", KEY_PREFIX="a"),
+    "no local cache": bounded(2_000, None, KEY_PREFIX="a"),
+    "the same bound": bounded(1_000, KEY_PREFIX="a", OPTIONS={"ON_ERROR": "miss"}),
+    "another backend": {"BACKEND": "django.core.cache.backends.dummy.DummyCache", "LOCATION": "cache"},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS.values(), ids=OTHERS)
+def test_e111_is_for_those_who_share_a_local_cache(other):
+    with override_settings(CACHES={"one": bounded(1_000, KEY_PREFIX="a"), "two": other}):
+        assert list(setting_problems()) == []
+
+
+def test_e111_a_local_cache_has_one_bound():
+    with override_settings(CACHES={"one": bounded(1_000), "two": bounded(2_000)}):
+        [problem] = setting_problems()
+        assert (problem.code, problem.path) == ("E111", 'CACHES["two"]["OPTIONS"]["LOCAL_CACHE_MAX_BYTES"]')
+        assert '1,000 of CACHES["one"]' in problem.message
+    with override_settings(CACHES={"one": bounded(1_000, None), "two": bounded(2_000, None)}):
+        assert list(setting_problems()) == []
+    with override_settings(CACHES={"one": bounded(0), "two": bounded(2_000)}):
+        assert [problem.code for problem in setting_problems()] == ["E108"]
+
+
 def test_a_mistake_is_told_at_first_use_and_not_before():
     made = NatsKVCache("a b", {"OPTIONS": {"ON_EROR": "miss"}})
     made.close()

@@ -164,6 +164,7 @@ def _put_many(
     lifetime: Lifetime,
 ) -> Operation[dict[str, OperationalError]]:
     yield from store.place.opened()
+    yield from store.chunks.sweep_now_and_then()
     known = (yield from store.place.ask("get_many", list(values))) if store.place.goes_back else None
     failed: dict[str, OperationalError] = {}
     changes: list[Change] = []

@@ -109,6 +109,23 @@ def test_chunks_without_a_head_are_swept(plain, stored):
     assert not [name for name in chunk_names(stored) if name.endswith("lost")]
 
 
+@pytest.mark.parametrize("write", ["set", "set_many"])
+def test_chunks_of_a_value_that_another_process_wrote_over_stay_until_a_sweep(plain, stored, write):
+    def put(key: str) -> None:
+        plain.set(key, 1) if write == "set" else plain.set_many({key: 1})
+
+    other = NatsKVCache(plain._location, {"OPTIONS": {"COMPRESS_MIN": 7}})  # a place of its own
+    other.set("k", os.urandom(LARGE))
+    put("k")  # it does not look at what is there: that would be a second request for every write
+    assert len(chunk_names(stored)) == 7
+    chunks = plain._store.chunks
+    chunks.grace = 0.0
+    chunks._sweep_at = 0.0
+    put("other")
+    assert chunk_names(stored) == []
+    assert plain.get_many(["k", "other"]) == {"k": 1, "other": 1}
+
+
 def test_chunks_that_are_new_are_left_for_their_head_to_come(plain, stored):
     plain.set("k", 1)
     stored().put("==chunk._.0123456789.0.1.coming", b"x")

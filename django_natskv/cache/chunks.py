@@ -165,14 +165,14 @@ class Chunks:
         return head.count == len(names) and head.size >= 0
 
     def among(self, stored: Iterable[str]) -> Operation[set[str]]:
-        """Return those of ``stored`` that may have chunks.
+        """Return those of ``stored`` that may have had chunks at the last look, some seconds ago.
 
-        What others have written in chunks since the last look is not among them: a sweep finds the chunks of those.
+        What this process has written since it knows by itself; a sweep finds the chunks of what others have.
         """
         if time.monotonic() >= self._look_at:
             yield from self._look()
         chunked = self._chunked
-        return {name for name in stored if chunked is None or name in chunked or name in self._heads}
+        return {name for name in stored if chunked is None or name in chunked}
 
     def _look(self) -> Operation[None]:
         chunked: frozenset[str] | None = None

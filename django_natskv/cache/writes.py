@@ -115,9 +115,12 @@ def remove_many(store: Store, stored: Iterable[str]) -> Operation[None]:
         yield from delete_many(store, seen)
     blindly = [Change.delete(name, marker_ttl_ms=MARKER_TTL_MS) for name in wanted if name not in seen]
     store.added.difference_update(wanted)
-    for result in (yield from store.place.ask_many(blindly)):
+    results = yield from store.place.ask_many(blindly)
+    for change, result in zip(blindly, results, strict=True):
         if isinstance(result, OperationalError):
             raise result
+        if store.chunks.knows(change.key):
+            yield from store.chunks.replaced(change.key, result, None, None)
 
 
 def delete_many(store: Store, stored: Iterable[str]) -> Operation[int]:

@@ -9,9 +9,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-from django.core.exceptions import ValidationError
-from django.db.models import Q
-
 from django_natskv.registry import _reading, _writing
 from django_natskv.registry._lookups import find_field
 from django_natskv.registry._query import Query
@@ -78,14 +75,6 @@ class ConfigObjects(Generic[M]):
 class ModelObjects(Query[M]):
     """``objects`` of a Model: all of them, and how to make and change one."""
 
-    def get(self, *given: Q, **fields: Any) -> M:
-        """Return the only object that meets the conditions. See Query.get(); a primary key alone is just looked up."""
-        return run(self._get(given, fields))
-
-    async def aget(self, *given: Q, **fields: Any) -> M:
-        """See get()."""
-        return await arun(self._get(given, fields))
-
     def create(self, *, actor: Any = None, comment: str = "", **fields: Any) -> M:
         """Make an object of ``fields``, save it and return it; ``Conflict`` when there is one with that primary key.
 
@@ -130,23 +119,6 @@ class ModelObjects(Query[M]):
     def _update(self, pk: Any, change: Callable[[M], Any], actor: Any, comment: str) -> Operation[M]:
         key = _reading.key_of(self.model, pk)
         return (yield from _writing.updating(self.model, key, change, actor, comment))  # type: ignore[no-any-return]
-
-    def _get(self, given: tuple[Q, ...], fields: dict[str, Any]) -> Operation[M]:
-        cls: Any = self.model
-        [name, *others] = fields or [""]
-        if given or others or name not in ("pk", cls._meta.pk.name):
-            return (yield from self.filter(*given, **fields)._one())
-        # By its key alone: nothing else is looked at.
-        try:
-            key = _reading.key_of(cls, fields[name])
-        except ValidationError:  # it cannot be the key of anything
-            found = None
-        else:
-            found = yield from _reading.shown_one(cls, key)
-        if found is None:
-            message = f"There is no such {cls.__name__}."
-            raise cls.DoesNotExist(message)
-        return copy_of(found)  # type: ignore[no-any-return]
 
     def _create(self, fields: dict[str, Any], actor: Any, comment: str) -> Operation[M]:
         instance = self.model(**fields)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, Generic, TypeVar, overload
 
+from django.core.exceptions import ValidationError
 from django.db.models import Q
 
 from django_natskv.registry import _reading
@@ -102,13 +103,13 @@ class Query(Generic[M]):
     def get(self, *given: Q, **fields: Any) -> M:
         """Return the only object that meets the conditions; the class's ``DoesNotExist``, ``MultipleObjectsReturned``.
 
-        Conditions as in ``filter``.
+        Conditions as in ``filter``. By a primary key alone nothing else is looked at.
         """
-        return run(self.filter(*given, **fields)._one())
+        return run(self._get(given, fields))
 
     async def aget(self, *given: Q, **fields: Any) -> M:
         """See get()."""
-        return await arun(self.filter(*given, **fields)._one())
+        return await arun(self._get(given, fields))
 
     def first(self) -> M | None:
         """Return the first object, or None."""
@@ -177,16 +178,26 @@ class Query(Generic[M]):
             chosen.sort(key=_null_first(field.attname), reverse=name.startswith("-"))
         return chosen
 
-    def _one(self) -> Operation[M]:
-        found = yield from self._found()
+    def _get(self, given: tuple[Q, ...], fields: dict[str, Any]) -> Operation[M]:
+        cls: Any = self.model
+        by_key = len(fields) == 1 and fields.keys() <= {"pk", cls._meta.pk.name}
+        alone = by_key and not given and not self._conditions
+        found = yield from (self._by_key(*fields.values()) if alone else self.filter(*given, **fields)._found())
         if len(found) == 1:
             return copy_of(found[0])  # type: ignore[no-any-return]
-        cls: Any = self.model
         if not found:
             message = f"There is no such {cls.__name__}."
             raise cls.DoesNotExist(message)
         message = f"There are {len(found)} such {cls.__name__}, not one."
         raise cls.MultipleObjectsReturned(message)
+
+    def _by_key(self, pk: Any) -> Operation[list[Any]]:
+        try:
+            key = _reading.key_of(self.model, pk)
+        except ValidationError:  # it cannot be the key of anything
+            return []
+        found = yield from (_reading.stored_one if self._strong else _reading.shown_one)(self.model, key)
+        return [] if found is None else [found]
 
     def _at(self, index: int) -> Operation[M | None]:
         found = yield from self._found()

@@ -21,7 +21,7 @@ from django_natskv import connections, registry
 from django_natskv.exceptions import OperationTimedOut
 from django_natskv.kv import Bucket
 from django_natskv.registry._encoding import to_bytes
-from django_natskv.registry._place import place_of
+from django_natskv.registry._place import Place, place_of
 from django_natskv.registry._storing import load, to_document
 from tests.fix_waiting import eventually
 from tests.registry_classes import BUCKET, Carrier, ShopConfig, SiteConfig, Zone
@@ -63,6 +63,18 @@ def test_what_cannot_be_a_key_is_no_object(shelf, pk):
 def test_what_is_no_primary_key_is_no_object(shelf):
     with pytest.raises(Zone.DoesNotExist):
         Zone.objects.get(pk="seven")
+
+
+def test_a_strong_read_by_primary_key_reads_nothing_else(shelf, monkeypatch, do):
+    Carrier.objects.create(code="dhl", name="D")
+    monkeypatch.delattr(Place, "below")
+    objects = Carrier.objects.strong()
+    assert do(objects.get, pk="dhl").name == do(objects.get, code="dhl").name == "D"
+    for pk in ("ups", "", None):
+        with pytest.raises(Carrier.DoesNotExist):
+            do(objects.get, pk=pk)
+    with pytest.raises(AttributeError, match="below"):
+        objects.get(pk="dhl", active=True)
 
 
 def test_a_flat_list_is_of_one_field(shelf):

@@ -5,6 +5,7 @@ Owns the methods of an object and of its class. Knows nothing of how any of them
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Mapping
 from dataclasses import FrozenInstanceError
 from datetime import datetime
@@ -67,7 +68,7 @@ class Stored(models.Model, metaclass=Declared):  # noqa: DJ008 - Config has one,
 
     def __reduce__(self) -> Any:
         # Django would look for the class among the project's models.
-        return _rebuild, (type(self), dict(self.__dict__))
+        return _rebuild, (type(self), {**self.__dict__, "_state": copy.copy(self._state)})
 
     def save(  # type: ignore[override]
         self, *, update_fields: Iterable[str] | None = None, actor: Any = None, comment: str = ""

@@ -314,6 +314,7 @@ def test_it_is_pickled_and_copied(copied):
     other = copied(frozen(cfg))
     assert (other.limit, other.tags, other.revision) == (5, [1], 3)
     assert to_document(other) == to_document(cfg)
+    assert other._state is not cfg._state
     with pytest.raises(AttributeError):
         other.limit = 6
 

@@ -308,7 +308,7 @@ def test_a_snapshot_cannot_be_changed_and_its_copy_can():
     assert changed_fields(cfg, other) == ("banner", "tags")
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda cfg: pickle.loads(pickle.dumps(cfg))])
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda cfg: pickle.loads(pickle.dumps(cfg))])
 def test_it_is_pickled_and_copied(copied):
     cfg, _ = stored(ShopConfig, {"limit": 5, "tags": [1], "unknown": 1})
     other = copied(frozen(cfg))

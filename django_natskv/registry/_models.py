@@ -58,13 +58,20 @@ class Stored(models.Model, metaclass=Declared):  # noqa: DJ008 - Config has one,
             abstract = True
 
     def __setattr__(self, name: str, value: Any) -> None:
+        self._refuse_frozen()
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        self._refuse_frozen()
+        super().__delattr__(name)
+
+    def _refuse_frozen(self) -> None:
         if self.__dict__.get("_frozen"):
             message = (
                 f"This {type(self).__name__} is a snapshot, which everybody shares: change and save what "
                 "`objects.get()` gives."
             )
             raise FrozenInstanceError(message)
-        super().__setattr__(name, value)
 
     def __reduce__(self) -> Any:
         # Django would look for the class among the project's models.

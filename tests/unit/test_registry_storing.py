@@ -289,6 +289,7 @@ def test_a_snapshot_cannot_be_changed_and_its_copy_can():
     frozen(cfg)
     for change in (
         lambda: setattr(cfg, "banner", "x"),
+        lambda: delattr(cfg, "limit"),
         lambda: cfg.tags.append(1),
         lambda: cfg.tags[0].update(b=1),
         lambda: cfg.tags[0]["a"].__setitem__(0, 2),

@@ -82,5 +82,14 @@ class atomic:  # noqa: N801 - used as a function, like Django's
             for took in gathered.took:
                 took(revision)
         wrote(gathering.place)
-        for step in gathering.afterwards:  # noqa: UP028 - a list takes no results
-            yield step
+        yield from self._afterwards(gathering)
+
+    def _afterwards(self, gathering: Gathering) -> Operation[None]:
+        failed = None
+        for step in gathering.afterwards:
+            try:
+                yield step
+            except Exception as error:  # noqa: BLE001 - a receiver's; all was written, and the others are told of it
+                failed = failed or error
+        if failed is not None:
+            raise failed

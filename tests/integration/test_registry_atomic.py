@@ -214,6 +214,24 @@ def test_signals_after_a_save_are_sent_after_the_end(shelf):
     assert told[2:] == [("after", Carrier, 2), ("after", ShopConfig, 2)]
 
 
+def test_a_receiver_that_fails_after_the_end_keeps_no_other_from_being_told(shelf):
+    told: list[Any] = []
+
+    def fail(sender: Any, **_: Any) -> None:
+        told.append(sender)
+        raise ZeroDivisionError(sender.__name__)
+
+    registry.post_save.connect(fail)
+    try:
+        with pytest.raises(ZeroDivisionError, match="Carrier"), registry.atomic():
+            Carrier.objects.create(code="a")
+            ShopConfig.objects.update(set_to(limit=1))
+    finally:
+        registry.post_save.disconnect(fail)
+    assert told == [Carrier, ShopConfig]
+    assert (shelf.read("shop.Carrier.a"), shelf.read(KEY)) == ({}, {"limit": 1})
+
+
 def test_a_pinned_moment_shows_what_the_block_wrote(shelf):
     with registry.snapshot():
         assert ShopConfig.current.banner == ""

@@ -58,20 +58,12 @@ class Stored(models.Model, metaclass=Declared):  # noqa: DJ008 - Config has one,
             abstract = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        self._refuse_frozen()
+        _refuse_frozen(self)
         super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
-        self._refuse_frozen()
+        _refuse_frozen(self)
         super().__delattr__(name)
-
-    def _refuse_frozen(self) -> None:
-        if self.__dict__.get("_frozen"):
-            message = (
-                f"This {type(self).__name__} is a snapshot, which everybody shares: change and save what "
-                "`objects.get()` gives."
-            )
-            raise FrozenInstanceError(message)
 
     def __reduce__(self) -> Any:
         # Django would look for the class among the project's models.
@@ -350,6 +342,15 @@ class Model(Stored):  # noqa: DJ008 - the application's
     async def aas_of(cls, pk: Any, when: datetime) -> Self:
         """See as_of()."""
         return await arun(_history.as_of(cls, _reading.key_of(cls, pk), when))
+
+
+def _refuse_frozen(instance: Stored) -> None:
+    if instance.__dict__.get("_frozen"):
+        message = (
+            f"This {type(instance).__name__} is a snapshot, which everybody shares: change and save what "
+            "`objects.get()` gives."
+        )
+        raise FrozenInstanceError(message)
 
 
 def _rebuild(cls: type[Stored], attributes: dict[str, Any]) -> Stored:

@@ -9,9 +9,10 @@ import functools
 import inspect
 import unittest
 from collections.abc import Callable, Mapping
-from contextvars import Token
 from types import TracebackType
 from typing import Any, TypeVar
+
+from django.core.exceptions import FieldError
 
 from django_natskv.exceptions import UsageError
 from django_natskv.registry import _views
@@ -25,6 +26,13 @@ from django_natskv.registry.flags.evaluator import overridden
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class _Fields(dict[str, Any]):
+    """What one override says, which is not another one that says the same."""
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__  # type: ignore[assignment]
+
+
 class Override:
     """What overrides have in common: where they hold, and what they decorate.
 
@@ -34,15 +42,14 @@ class Override:
     def __init__(self, owner: Any, fields: Mapping[str, Any], *, everywhere: bool) -> None:
         self._owner = owner
         self._everywhere = everywhere
-        self._fields = fields
-        self._tokens: list[Token[Any]] = []
+        self._fields = _Fields(fields)
 
     def _enter(self) -> None:
         if self._everywhere:
             _views.everywhere.append((self._owner, self._fields))
             self._look_up()
         else:
-            self._tokens.append(_views.view.set(_views.overridden(self._owner, self._fields)))
+            _views.view.set(_views.overridden(self._owner, self._fields))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -51,7 +58,7 @@ class Override:
             _views.everywhere.remove((self._owner, self._fields))
             self._look_up()
         else:
-            _views.view.reset(self._tokens.pop())
+            _views.view.set(_views.without(self._fields))
 
     def _look_up(self) -> None:
         """Have the owner look everything up at the next read."""
@@ -62,7 +69,7 @@ class Override:
         raise NotImplementedError
 
     def __call__(self, decorated: F) -> F:
-        """Decorate a function, a coroutine function or a test class."""
+        """Decorate a function, a coroutine function, a generator function (a fixture) or a test class."""
         if isinstance(decorated, type):
             self._decorate_class(decorated)
             return decorated
@@ -74,6 +81,17 @@ class Override:
                     return await decorated(*arguments, **options)
 
             return awaited  # type: ignore[return-value]
+        if inspect.isgeneratorfunction(decorated):
+
+            @functools.wraps(decorated)
+            def generated(*arguments: Any, **options: Any) -> Any:
+                with self._again():
+                    return (yield from decorated(*arguments, **options))
+
+            return generated  # type: ignore[return-value]
+        if inspect.isasyncgenfunction(decorated):
+            message = f"An override cannot decorate {decorated.__name__}, an asynchronous generator: use `with` in it."
+            raise TypeError(message)
 
         @functools.wraps(decorated)
         def plain(*arguments: Any, **options: Any) -> Any:
@@ -110,8 +128,8 @@ class override_config(Override):  # noqa: N801 - used as a function is
     """Let a Config read as if ``fields`` were stored: ``with override_config(ShopConfig, banner="Sale"): ...``.
 
     Holds for this thread or task and what it starts from here, until the end; never written anywhere. A decorator of
-    functions, coroutine functions and test classes too: of a ``TestCase`` for all of each test, of another class for
-    its test methods. May be nested, the innermost wins, and used again.
+    functions, coroutine and generator functions and test classes too: of a ``TestCase`` for all of each test, of
+    another class for its test methods. May be nested, the innermost wins, and used again.
 
     With ``everywhere`` it holds in all threads of the process, for tests against a live server.
     ``objects.get()`` gives what is stored nevertheless: what is saved must never hold an override.
@@ -131,7 +149,11 @@ class override_config(Override):  # noqa: N801 - used as a function is
 
     def _begin(self, owner: Any, fields: Mapping[str, Any], *, everywhere: bool) -> None:
         self._config = owner.model if isinstance(owner, Scope) else owner
-        read = {name: find_field(self._config, name).to_python(value) for name, value in fields.items()}
+        found = {name: find_field(self._config, name) for name in fields}
+        if any(field.primary_key for field in found.values()):
+            message = f"What {self._config.__name__} is kept under cannot be overridden."
+            raise FieldError(message)
+        read = {name: field.to_python(fields[name]) for name, field in found.items()}
         super().__init__(owner, read, everywhere=everywhere)
 
     def __enter__(self) -> Any:

@@ -29,10 +29,14 @@ class Pin:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What a context sees: a pin, if there is one, and fields by class, the innermost last."""
+    """What a context sees: a pin, if there is one, and fields by class, the innermost last.
+
+    ``outer`` is what it saw before the last of them.
+    """
 
     pin: Pin | None = None
     overrides: tuple[tuple[Any, Mapping[str, Any]], ...] = ()
+    outer: View | None = None
     made: dict[Any, tuple[Any, Any, Any]] = field(default_factory=dict)  # class -> base, overrides, snapshot
 
 
@@ -55,8 +59,24 @@ def pinned() -> View:
 
 def overridden(cls: Any, fields: Mapping[str, Any]) -> View:
     """Return the view of this context with further fields of ``cls``."""
-    found = view.get() or View()
-    return replace(found, overrides=(*found.overrides, (cls, fields)), made={})
+    outer = view.get()
+    found = outer or View()
+    return replace(found, overrides=(*found.overrides, (cls, fields)), outer=outer, made={})
+
+
+def without(fields: Mapping[str, Any]) -> View | None:
+    """Return the view of this context without the innermost override by these very ``fields``.
+
+    A generator may have begun it in another context, which is gone: then this one does not have it.
+    """
+    found = view.get()
+    if found is None or not any(given is fields for _, given in found.overrides):
+        return found
+    if found.overrides[-1][1] is fields and (found.outer.pin if found.outer is not None else None) is found.pin:
+        return found.outer
+    place = max(place for place, (_, given) in enumerate(found.overrides) if given is fields)
+    left = found.overrides[:place] + found.overrides[place + 1 :]
+    return replace(found, overrides=left, outer=None, made={}) if left or found.pin is not None else None
 
 
 def overrides() -> tuple[tuple[Any, Mapping[str, Any]], ...]:

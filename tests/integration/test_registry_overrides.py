@@ -60,6 +60,62 @@ def test_overrides_nest_and_the_innermost_wins(shelf):
         assert (ShopConfig.current.banner, ShopConfig.current.limit) == ("outer", 1)
 
 
+def test_one_override_is_used_by_several_threads_at_once(shelf):
+    override, both, seen = override_config(ShopConfig, banner="x"), threading.Barrier(2), []
+
+    def use():
+        with override:
+            both.wait(10)
+            seen.append(ShopConfig.current.banner)
+            both.wait(10)
+        seen.append(ShopConfig.current.banner)
+
+    threads = [threading.Thread(target=use) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert sorted(seen) == ["", "", "x", "x"]
+
+
+def test_a_generator_that_ends_in_another_context_ends_its_override(shelf):
+    async def fixture():
+        with override_config(ShopConfig, banner="x"):
+            yield ShopConfig.current.banner
+
+    async def use():
+        made = fixture()
+        seen = await asyncio.create_task(anext(made))
+        await asyncio.create_task(made.aclose())
+        return seen, ShopConfig.current.banner
+
+    assert asyncio.run(use()) == ("x", "")
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_overrides_may_end_in_any_order(shelf, everywhere):
+    first, second, third = (override_config(ShopConfig, everywhere=everywhere, banner=each) for each in "aba")
+    for order, expected in (
+        ((second, third, first), "aa"),
+        ((third, first, second), "bb"),
+        ((first, third, second), "ab"),
+    ):
+        with registry.snapshot():
+            for each in (first, second, third):
+                each.__enter__()
+            for each, left in zip(order, (*expected, ""), strict=True):
+                each.__exit__(None, None, None)
+                assert ShopConfig.current.banner == left
+        assert ShopConfig.current.banner == ""
+
+
+def test_the_snapshot_of_an_override_is_one_object_until_its_end(shelf):
+    with override_config(ShopConfig, banner="x") as outer:
+        with override_config(ShopConfig, limit=3), registry.snapshot():
+            assert ShopConfig.current is not outer
+        assert ShopConfig.current is outer
+
+
 def test_an_override_ends_with_an_exception_too(shelf):
     with contextlib.suppress(ZeroDivisionError), override_config(ShopConfig, banner="x"):
         1 / 0  # noqa: B018
@@ -145,6 +201,25 @@ async def test_a_coroutine_function_is_decorated(shelf):
     assert ShopConfig.current.banner == "decorated"
 
 
+@pytest.fixture
+@override_config(ShopConfig, banner="fixture")
+def banner(shelf):
+    yield ShopConfig.current.banner
+    assert ShopConfig.current.banner == "fixture"
+
+
+def test_a_fixture_is_decorated(banner):
+    assert (banner, ShopConfig.current.banner) == ("fixture", "fixture")
+
+
+def test_an_asynchronous_generator_is_not():
+    async def fixture():
+        yield
+
+    with pytest.raises(TypeError, match="cannot decorate fixture"):
+        override_config(ShopConfig, banner="x")(fixture)
+
+
 @override_config(ShopConfig, banner="class")
 class TestOfPytest:
     def test_a_method(self, shelf):
@@ -193,6 +268,8 @@ def test_values_are_read_as_fields_read_them_and_mistakes_are_told(shelf):
         assert ShopConfig.current.limit == 7
     with pytest.raises(FieldError, match="no field 'bannner'"):
         override_config(ShopConfig, bannner="x")
+    with pytest.raises(FieldError, match="cannot be overridden"):
+        override_config(ShopConfig, pk="x")
     with pytest.raises(ValidationError):
         override_config(ShopConfig, limit="many")
     with pytest.raises(TypeError, match=r"registry\.Config"):

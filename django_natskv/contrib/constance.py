@@ -85,7 +85,11 @@ class NatsKVBackend(Backend):  # type: ignore[misc]  # constance has no types
 
 def _value(place: Place, key: str, entry: Any) -> Any:
     try:
-        return loads(entry.value.decode())
+        found = loads(entry.value.decode())
     except Exception as error:  # noqa: BLE001 - whatever a codec makes of what it does not know
-        logger.error("The setting %s in bucket %s cannot be read (%r): its default stands in", key, place.bucket, error)  # noqa: TRY400
+        if place.note(entry.key, entry):  # once, and not at every read
+            text = "The setting %s in bucket %s cannot be read (%r): its default stands in"
+            logger.error(text, key, place.bucket, error)  # noqa: TRY400
         return None
+    place.note(entry.key, None)
+    return found

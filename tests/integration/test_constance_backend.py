@@ -71,6 +71,8 @@ def test_what_cannot_be_read_is_not_there_and_is_told(bucket, do, caplog):
         bucket().put("A", {"__type__": kind, "__value__": ["1"]})
         eventually(lambda: do(backend.mget, ["A", "B"]) == {"B": 2})
         eventually(lambda: "The setting A in bucket constance-tests cannot be read" in caplog.text)
+        assert do(backend.get, "A") is None
+        assert caplog.text.count("cannot be read") == 1  # and not at every read
         do(backend.set, "A", 1)
         caplog.clear()
 

@@ -10,6 +10,7 @@ import logging
 import pickle
 import sys
 import tracemalloc
+from datetime import UTC, datetime
 from types import CodeType
 
 import pytest
@@ -24,7 +25,7 @@ from django_natskv.registry._encoding import to_bytes
 from django_natskv.registry._place import Place, place_of
 from django_natskv.registry._storing import load, to_document
 from tests.fix_waiting import eventually
-from tests.registry_classes import BUCKET, Carrier, ShopConfig, SiteConfig, Zone
+from tests.registry_classes import BUCKET, Carrier, Limits, ShopConfig, SiteConfig, Zone
 
 KEY = "shop.ShopConfig"
 
@@ -75,6 +76,29 @@ def test_a_strong_read_by_primary_key_reads_nothing_else(shelf, monkeypatch, do)
             do(objects.get, pk=pk)
     with pytest.raises(AttributeError, match="below"):
         objects.get(pk="dhl", active=True)
+
+
+def test_reading_writes_nothing(shelf, do):
+    documents = {
+        "shop.Limits": {"minutes": 2},  # of an earlier version
+        "shop.Limits.site.3": {"minutes": "many"},
+        "shop.Carrier.dhl": {"price": "much", "unknown": 1},
+        "shop.Zone.07": {},
+        KEY: [],
+    }
+    revisions = {key: shelf.put(key, document) for key, document in documents.items()}
+    registry.wait_ready(10)
+    for cls in (Limits, ShopConfig):
+        assert cls.current
+        for call in (cls.objects.get, cls.objects.strong().get, cls.history):
+            do(call)
+        do(cls.as_of, datetime.now(UTC))
+    scope = Limits.for_scope(site=3)
+    assert (scope.current.seconds, do(scope.objects.get).undecodable) == (120, ("seconds",))
+    assert do(Carrier.objects.get, pk="dhl").undecodable == ("price",)
+    assert do(Carrier.objects.get_or_create, code="dhl")[1] is False
+    assert (do(Carrier.objects.count), do(Carrier.objects.strong().count), do(Zone.objects.exists)) == (1, 1, False)
+    assert {entry.key: entry.revision for entry in shelf.bucket.get_many(shelf.bucket.keys()).values()} == revisions
 
 
 def test_a_flat_list_is_of_one_field(shelf):

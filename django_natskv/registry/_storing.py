@@ -234,7 +234,8 @@ def _is_chosen(field: Any) -> Any:
 
 def _version_of(document: Mapping[str, Any]) -> int:
     version = document.get(VERSION, 1)
-    return version if type(version) is int else 1
+    whole = type(version) in (int, float) and version == int(version)  # some programs have one kind of numbers only
+    return int(version) if whole else 1
 
 
 class Unreadable(Exception):  # noqa: N818 - a reason, never raised out of the package

@@ -265,8 +265,9 @@ def test_what_is_older_is_upgraded_and_says_its_version():
     assert to_document(cfg) == {VERSION: 2, "seconds": 180}
 
 
-def test_what_is_of_today_is_not_upgraded():
-    cfg, _ = stored(Limits, {VERSION: 2, "minutes": 3})
+@pytest.mark.parametrize("version", [2, 2.0])
+def test_what_is_of_today_is_not_upgraded(version):
+    cfg, _ = stored(Limits, {VERSION: version, "minutes": 3})
     assert cfg.seconds == 60
     assert to_document(cfg) == {VERSION: 2, "minutes": 3}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
@@ -112,6 +113,32 @@ def test_a_cookie_that_was_tampered_with_is_none(site):
     assert anonymous.COOKIE in site.get("/share").cookies
 
 
+def test_the_cookie_is_sent_where_that_of_the_session_is(site, settings):
+    Features.new_checkout.set(True, when=r.percentage(50))
+
+    def told(**options):
+        cookie = Client().get("/share", **options).cookies[anonymous.COOKIE]
+        return cookie["domain"], cookie["path"], cookie["secure"]
+
+    assert told() == ("", "/", "")
+    assert told(secure=True) == ("", "/", True)
+    settings.SESSION_COOKIE_DOMAIN, settings.SESSION_COOKIE_PATH = ".example.com", "/shop"
+    settings.SESSION_COOKIE_SECURE = True
+    assert told() == (".example.com", "/shop", True)
+
+
+def test_caches_are_told_of_the_cookie_when_a_view_asked_with_more_than_the_request(flags):
+    Features.new_checkout.set(True, when=r.percentage(50))
+    request = RequestFactory().get("/")
+    request.COOKIES[anonymous.COOKIE] = anonymous.to_cookie(anonymous.make())
+
+    def view(request):
+        return HttpResponse(Features.new_checkout.on(request, plan="pro"))
+
+    response: Any = RegistryMiddleware(view)(request)
+    assert response["Vary"] == "Cookie"
+
+
 def test_no_cookie_without_a_percentage_and_none_without_the_middleware(site, settings):
     Features.new_checkout.set(True, when=r.groups("beta"))
     assert site.get("/share").cookies == {}
@@ -137,6 +164,26 @@ def test_a_request_is_one_context_and_one_moment(flags):
     assert seen[0].value == "new"
     assert seen[1] is seen[0]
     eventually(lambda: Features.theme.value() == "old")
+
+
+def test_an_awaited_request_is_one_context_and_one_moment_too(flags):
+    seen = []
+
+    async def view(request):
+        seen.append((Features.theme.value(request), await Features.new_checkout.aon(request)))
+        await flags.bucket.adelete("theme")
+        outside = asyncio.get_running_loop().run_in_executor  # where nothing is pinned
+        await outside(None, eventually, lambda: Features.theme.value() == "old")
+        seen.append((Features.theme.value(request), await Features.new_checkout.aon(request)))
+        return HttpResponse()
+
+    Features.theme.set("new")
+    Features.new_checkout.set(True, when=r.percentage(50))
+    middleware: Any = RegistryMiddleware(view)
+    response = asyncio.run(middleware(RequestFactory().get("/")))
+    assert seen[0] == seen[1]
+    assert seen[0][0] == "new"
+    assert anonymous.from_cookie(response.cookies[anonymous.COOKIE].value)
 
 
 @pytest.mark.django_db
@@ -210,6 +257,15 @@ def test_flags_in_templates(flags, settings):
     assert render("{% natskv_flags as f %}{{ f.theme }}", request) == "old"
     with pytest.raises(registry.UnknownFlag):
         render('{% flag "nobody" %}{% endflag %}', request)
+
+
+def test_a_template_asks_for_the_request_that_it_has(flags, settings):
+    settings.TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
+    Features.new_checkout.set(True, when=r.attribute("host") == "testserver")
+    template = Template('{% load natskv %}{% flag "new_checkout" %}on{% else %}off{% endflag %}')
+    request = RequestFactory().get("/")
+    contexts = (RequestContext(request), Context({"request": request}), Context(), Context({"request": "none"}))
+    assert [template.render(context) for context in contexts] == ["on", "on", "off", "off"]
 
 
 def test_a_name_that_nobody_declares_hides_what_it_guards_in_production(site, settings, monkeypatch):

@@ -177,6 +177,13 @@ def test_the_projects_function_is_asked_once_and_only_for_what_is_its_own(reques
     assert gather(Context(), "plan") == {"plan": None}
 
 
+def test_the_projects_function_makes_nobody_staff(request_of, settings):
+    settings.NATSKV_FLAGS = {"CONTEXT": f"{__name__}.told_by_project"}
+    for asked in (("plan", "is_staff"), ("is_staff", "plan")):
+        context = Context(request_of())
+        assert [gather(context, name)[name] for name in asked] == [{"plan": "pro"}.get(name, False) for name in asked]
+
+
 def test_the_projects_function_may_be_awaited(request_of, settings):
     settings.NATSKV_FLAGS = {"CONTEXT": f"{__name__}.told_by_awaiting"}
     assert gather(Context(request_of()), "plan") == {"plan": "max"}

@@ -339,6 +339,7 @@ def test_an_undeclared_name_raises_where_mistakes_may():
 
 def test_an_undeclared_name_is_off_in_production_and_logged_once(monkeypatch, caplog, request_of):
     monkeypatch.delattr(mail, "outbox")
+    assert not hasattr(Features, "__wrapped__")  # which Python asks of any class
     found: Any = Features.nobody_says_so  # type: ignore[attr-defined]
     assert isinstance(found, Undeclared)
     for _ in range(2):

@@ -226,6 +226,7 @@ def test_expired_flags_are_listed_with_their_owners_and_warned_of(flag, manage):
         (("on", "theme"), "neither on nor off"),
         (("rollout", "new_checkout", "101"), "from 0 to 100"),
         (("rollout", "new_checkout", "many"), "from 0 to 100"),
+        (("rollout", "new_checkout", "33.3333"), "up to 3 decimals"),
         (("rollout", "theme", "5"), "--value"),
         (("rollout", "theme", "5", "--value", "blue"), "old, new"),
         (("target", "new_checkout"), "Say for whom"),

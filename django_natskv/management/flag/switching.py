@@ -131,9 +131,10 @@ def _whom(options: Any) -> list[r.Rule]:
 
 def _share(given: str) -> r.Rule:
     try:
-        return r.percentage(float(given))
-    except ValueError as error:  # UsageError is one
+        share = float(given)
+    except ValueError as error:
         raise UsageError(f"A percentage is a number from 0 to 100, such as 25 or 2.5, not {given!r}.") from error
+    return r.percentage(share)
 
 
 def _moment(given: str | None, option: str) -> dt.datetime | None:

@@ -1,11 +1,13 @@
 """What other clients write is read by the commands, and the other way round.
 
-The peers: the key-value of nats-py itself, and the npm package @nats-io/kv, run by node.
+The peers: the key-value of nats-py itself, the npm package @nats-io/kv, run by node, and the client for Go, where a
+compiler for it is installed.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -186,3 +188,140 @@ def test_node_reads_what_is_written_here_and_the_other_way_round(
     assert (shown["value"], shown["revision"]) == ("from node", said["update"])
     assert [entry["operation"] for entry in _json(manage, "history", bucket.name, "gone")] == ["put", "delete"]
     assert _json(manage, "keys", bucket.name) == ["binary", "ours", "theirs"]
+
+
+# ---------------------------------------------------------------- Go
+
+
+GO_MOD = "module peer\n\ngo 1.19\n\nrequire github.com/nats-io/nats.go v1.22.1\n"
+GO_SOURCE = """
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+
+	"github.com/nats-io/nats.go"
+)
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+func main() {
+	url, name, other := os.Args[1], os.Args[2], os.Args[3]
+	nc := must(nats.Connect(url))
+	defer nc.Close()
+	js := must(nc.JetStream())
+	kv := must(js.KeyValue(name))
+	said := map[string]any{}
+	ours := must(kv.Get("ours"))
+	said["read"], said["at"] = string(ours.Value()), ours.Revision()
+	said["size"] = len(must(kv.Get("binary")).Value())
+	_, err := kv.Get("deleted")
+	said["deleted"] = errors.Is(err, nats.ErrKeyNotFound)
+	said["theirs"] = must(kv.Put("theirs", []byte(`{"from": "Go", "é": [1]}`)))
+	must(kv.Create("deleted", []byte("again")))
+	must(kv.Create("gone", []byte("x")))
+	if kv.Delete("gone") != nil || kv.Purge("purged") != nil {
+		panic("neither deleted nor purged")
+	}
+	said["updated"] = must(kv.Update("ours", []byte(`"from Go"`), ours.Revision()))
+	_, err = kv.Update("ours", []byte("late"), ours.Revision())
+	said["late"] = err != nil
+	history := [][]any{}
+	for _, entry := range must(kv.History("ours")) {
+		history = append(history, []any{entry.Operation().String(), entry.Revision()})
+	}
+	said["history"] = history
+	said["keys"] = must(kv.Keys())
+	watched := []string{}
+	watch := must(kv.WatchAll(nats.IgnoreDeletes()))
+	for entry := range watch.Updates() {
+		if entry == nil {
+			break
+		}
+		watched = append(watched, entry.Key())
+	}
+	said["watched"] = watched
+	mine := must(js.CreateKeyValue(&nats.KeyValueConfig{Bucket: other, History: 3, Description: "of Go"}))
+	must(mine.PutString("a.b", "1"))
+	must(0, json.NewEncoder(os.Stdout).Encode(said))
+}
+"""
+
+
+@pytest.fixture(scope="session")
+def go_peer() -> Path:
+    """The program above, compiled once: of the module that Debian packages or, elsewhere, that go fetches."""
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("go is not installed")
+    directory = ROOT / ".cache" / "go"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "go.mod").write_text(GO_MOD)
+    (directory / "main.go").write_text(GO_SOURCE)
+    debian = Path("/usr/share/gocode")
+    packaged = (
+        {"GO111MODULE": "off", "GOPATH": str(debian)} if (debian / "src/github.com/nats-io/nats.go").exists() else {}
+    )
+    environment = {**packaged, **os.environ, "GOFLAGS": "-mod=mod", "GOCACHE": str(directory / "cache")}
+    try:
+        done = subprocess.run(
+            [go, "build", "-o", "peer", "main.go"],
+            cwd=directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=50,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip("go did not fetch and compile the peer in time")
+    if done.returncode and "# command-line-arguments" not in done.stderr:  # as the compiler begins
+        pytest.skip(f"go could not fetch the client: {done.stderr.strip().splitlines()[-1]}")
+    assert done.returncode == 0, done.stderr
+    return directory / "peer"
+
+
+def test_go_reads_what_is_written_here_and_the_other_way_round(
+    manage: Manage, kv: KVContext, bucket: Bucket, nats_server: NatsServer, go_peer: Path
+):
+    written = _json(manage, "put", bucket.name, "ours", '{"é": [1, null]}')["revision"]
+    _json(manage, "put", bucket.name, "binary", "--raw", "\udcff\udcfe")
+    for key in ("deleted", "purged"):
+        _json(manage, "put", bucket.name, key, "1")
+    _json(manage, "delete", bucket.name, "deleted")
+    other = f"{bucket.name}-go"
+    done = subprocess.run(
+        [str(go_peer), nats_server.url, bucket.name, other], capture_output=True, text=True, timeout=40, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    live = ["binary", "deleted", "ours", "theirs"]
+    assert (sorted(said.pop("keys")), sorted(said.pop("watched"))) == (live, live)
+    assert said == {
+        "read": '{"é":[1,null]}',
+        "at": written,
+        "size": 2,
+        "deleted": True,
+        "late": True,
+        "theirs": said["theirs"],
+        "updated": said["updated"],
+        "history": [["KeyValuePutOp", written], ["KeyValuePutOp", said["updated"]]],
+    }
+    assert _json(manage, "keys", bucket.name) == live
+    assert _json(manage, "get", bucket.name, "theirs")["value"] == {"from": "Go", "é": [1]}
+    shown = _json(manage, "get", bucket.name, "ours")
+    assert (shown["value"], shown["revision"]) == ("from Go", said["updated"])
+    operations = {
+        key: [entry["operation"] for entry in _json(manage, "history", bucket.name, key)] for key in ("gone", "purged")
+    }
+    assert operations == {"gone": ["put", "delete"], "purged": ["purge"]}
+    assert _json(manage, "get", other, "a.b")["value"] == 1
+    assert kv.bucket_status(other).description == "of Go"
+    assert manage("natskv_bucket", "delete", other, "--no-input").code == 0

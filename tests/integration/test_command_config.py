@@ -610,7 +610,8 @@ def test_in_a_pipe_results_and_talk_are_apart(made: Manage):
 
 def test_a_mistake_is_one_line_and_exit_status_2(project: Project):
     for arguments, said in (
-        (("get",), "the following arguments are required: CLASS[.FIELD]"),
+        (("get",), "the following arguments are required: CLASS[.FIELD]; see"),
+        (("import",), "the following arguments are required: FILE; see"),
         (
             ("get", "store.Gone"),
             "No class 'store.Gone' is declared. Declared are: store.Carrier, store.Far, store.ShopConfig.",

@@ -19,6 +19,7 @@ TOO_LONG = "k" * 1025
         ((), "the following arguments are required: VERB"),
         (("fetch",), "invalid choice: 'fetch'"),
         (("get",), "the following arguments are required: BUCKET, KEY"),
+        (("keys",), "the following arguments are required: BUCKET; see"),
         (("get", "b"), "the following arguments are required: KEY"),
         (("get", "b", "k", "more"), "unrecognized arguments: more"),
         (("get", "b.c", "k"), "'b.c' cannot be a bucket's name"),

@@ -62,7 +62,7 @@ class Diff(Verb):
         )
         parser.add_argument("target", nargs="?", metavar="CLASS", help="the class, such as shop.ShopConfig")
         text = "the primary key of an object of a Model; then one revision to compare with now, or two"
-        parser.add_argument("rest", nargs="*", metavar="[PK] REVISION", help=text)
+        parser.add_argument("rest", nargs="*", default=[], metavar="[PK] REVISION", help=text)
         parser.add_argument("--against", metavar="FILE", help="compare an export with what is stored now; - for stdin")
         add_scope(parser, "of a Config, its value for a site, tenant, ... as Meta.scopes names it; repeatable")
         parser.add_argument("--check", action="store_true", help="exit status 1 when there is a difference")

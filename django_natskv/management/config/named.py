@@ -62,13 +62,13 @@ def add_target(parser: CommandParser, target: str, rest: str, text: str) -> None
     parser.usage = f"%(prog)s [options] {target}{' ' if rest else ''}{rest}"
     one_field = ", or shop.ShopConfig.banner for one field" if "FIELD" in target else ""
     parser.add_argument("target", metavar=target, help=f"shop.ShopConfig{one_field}")
-    parser.add_argument("rest", nargs="*", metavar=rest or "PK", help=text)
+    parser.add_argument("rest", nargs="*", default=[], metavar=rest or "PK", help=text)
     add_scope(parser, "of a Config, its value for a site, tenant, ... as Meta.scopes names it; repeatable")
 
 
 def add_classes(parser: CommandParser) -> None:
     """Add the choice of classes."""
-    parser.add_argument("classes", nargs="*", metavar="CLASS", help="only these, such as shop.ShopConfig")
+    parser.add_argument("classes", nargs="*", default=[], metavar="CLASS", help="only these, such as shop.ShopConfig")
     add_scope(parser, "only what is stored for this site, tenant, ..., which else is included; repeatable")
 
 

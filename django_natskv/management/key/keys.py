@@ -31,7 +31,9 @@ class Keys(Verb):
         """Add the bucket and the filters."""
         add_bucket(parser)
         parser.usage = "%(prog)s [options] BUCKET [FILTER ...]"
-        parser.add_argument("filter", nargs="*", metavar="FILTER", help="a key pattern; several mean any of them")
+        parser.add_argument(
+            "filter", nargs="*", default=[], metavar="FILTER", help="a key pattern; several mean any of them"
+        )
         parser.add_argument("--values", action="store_true", help="the newest entry of each key, not only the key")
         add_codec(parser)
 

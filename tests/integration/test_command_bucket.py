@@ -126,7 +126,9 @@ def test_status_has_the_fields_of_the_facade_in_json(manage: Manage, kv: KVConte
     told = json.loads(done.out)
     assert list(told) == [*(field.name for field in dataclasses.fields(BucketStatus)), "health", "local_caches"]
     assert told.pop("local_caches") == []
-    assert told.pop("health") == {"keys": 3, "revisions": 4, "cluster": None, "leader": None, "replicas": []}
+    made = kv.bucket_health(stocked).created.isoformat()
+    rest = {"keys": 3, "revisions": 4, "cluster": None, "leader": None, "replicas": []}
+    assert told.pop("health") == {"created": made, **rest}
     assert told == {**expected, "sources": []}
 
 

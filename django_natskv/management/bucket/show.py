@@ -10,6 +10,7 @@ from dataclasses import asdict
 from typing import Any
 
 from django_natskv.kv import BucketHealth, BucketStatus
+from django_natskv.management.terminal.entries import show_time
 from django_natskv.management.terminal.output import Column, Listing, Record, counted, exact
 from django_natskv.management.terminal.units import show_duration, show_size, show_size_exactly
 
@@ -23,8 +24,8 @@ def record(status: BucketStatus) -> Record:
 
 def record_with_health(status: BucketStatus, health: BucketHealth, readers: Mapping[str, str]) -> Record:
     """Return every field of one bucket, how it is kept, and who reads it from a local cache, with its mode."""
-    told = asdict(health)
-    kept = {name: told[name] for name in ("keys", "revisions", "cluster", "leader", "replicas")}
+    told = {**asdict(health), "created": health.created.isoformat()}
+    kept = {name: told[name] for name in ("created", "keys", "revisions", "cluster", "leader", "replicas")}
     caches = [{"source": source, "mode": mode} for source, mode in readers.items()]
     return Record((*_FIELDS, _HEALTH, _READERS), {**asdict(status), "health": kept, "local_caches": caches})
 
@@ -75,7 +76,8 @@ def _origins(value: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _health(value: Mapping[str, Any]) -> str:
-    kept = f"{counted(value['revisions'], 'revision')} of {counted(value['keys'], 'key')}, markers included"
+    revisions, keys = counted(value["revisions"], "revision"), counted(value["keys"], "key")
+    kept = f"made {show_time(value['created'])}; {revisions} of {keys}, markers included"
     if not value["leader"]:
         return kept
     leader = f"leader {value['leader']} of cluster {value['cluster'] or _NOTHING}"

@@ -578,6 +578,14 @@ def test_prune_removes_what_is_unknown_and_gone_and_nothing_else(project: Projec
     assert project.stored("store.ShopConfig.below") == {"whose": "not known"}
 
 
+def test_a_question_about_many_documents_names_some_and_counts_the_rest(project: Project, made: Manage):
+    for number in range(13):
+        project.bucket.put(f"store.Gone.{number:02}", {"a": 1})
+    done = made.on_terminal("natskv_config", "prune", "--using", "default", answer="n\n", columns=200)
+    last = f"all of store.Gone.09 and 3 more? {PROMPT}"
+    assert (done.code, last in done.screen, "store.Gone.10" in done.screen) == (1, True, False)
+
+
 def test_fields_of_a_later_version_and_of_an_earlier_one_are_not_pruned(project: Project):
     project.bucket.put("store.ShopConfig", {"banner": "a", "new": 1, "$version": 3})
     done = project("prune", "store.ShopConfig", "--no-input")

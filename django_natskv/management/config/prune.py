@@ -21,6 +21,7 @@ _COLUMNS = (
     Column("key", "Key"),
     Column("removed", "Removed", lambda names: ", ".join(names) if names else "the document"),
 )
+_NAMED = 10  # documents that a question names, or an error; --dry-run and natskv_config check show all
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Prune(Verb):
             else:
                 left.append(each.entry.key)
         if left:
-            text = f"Changed by somebody else meanwhile, and left: {', '.join(left)}."
+            text = f"Changed by somebody else meanwhile, and left: {_some(left)}."
             fail_with(call, Listing(_COLUMNS, removed), text)
         return result
 
@@ -84,7 +85,12 @@ class Prune(Verb):
 def _question(waste: list[_Waste]) -> str:
     fields = [f"{name} of {each.entry.key}" for each in waste for name in each.fields]
     whole = [f"all of {each.entry.key}" for each in waste if not each.fields]
-    return f"Remove {', '.join(fields + whole)}?"
+    return f"Remove {_some(fields + whole)}?"
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _unknown(call: Call) -> list[_Waste]:

@@ -232,6 +232,7 @@ class BucketHealth:
 
     ``keys`` counts distinct keys, those of which only a marker is left among them; ``revisions`` all that is kept.
     ``cluster`` and ``leader`` are None where there is no cluster; ``replicas`` are the copies beside the leader's.
+    ``written`` is when the newest revision that is kept was written, None for an empty bucket.
     """
 
     bucket: str
@@ -243,6 +244,7 @@ class BucketHealth:
     cluster: str | None
     leader: str | None
     replicas: tuple[Replica, ...]
+    written: datetime | None = None
 
 
 _CLEARED: dict[str, Any] = {"description": ""}

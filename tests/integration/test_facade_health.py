@@ -11,6 +11,7 @@ from tests.fix_waiting import eventually
 
 
 def test_a_bucket_on_one_server_has_counters_and_no_leader(context, bucket):
+    assert context.bucket_health(bucket.name).written is None
     bucket.put("a", 1)
     bucket.put("a", 2)
     bucket.put("b", 1)
@@ -20,6 +21,7 @@ def test_a_bucket_on_one_server_has_counters_and_no_leader(context, bucket):
     assert (health.first_revision, health.last_revision) == (1, 4)
     assert (health.cluster, health.leader, health.replicas) == (None, None, ())
     assert abs(health.created - datetime.now(UTC)) < timedelta(minutes=1)
+    assert health.written == bucket.history("b")[-1].created
 
 
 def test_a_missing_bucket_and_a_bad_name_are_told(context):

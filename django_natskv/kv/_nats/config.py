@@ -32,6 +32,7 @@ class BucketInfo:
     cluster: Mapping[str, Any] = field(default_factory=dict)
     asked: datetime | None = None  # the server's clock when it answered
     revisions: int = 0  # that are kept, of all keys
+    written: datetime | None = None  # when the newest of them was
 
     @classmethod
     def parse(cls, info: Mapping[str, Any]) -> BucketInfo:
@@ -48,6 +49,8 @@ class BucketInfo:
             cluster=info.get("cluster") or {},
             asked=datetime.fromisoformat(info["ts"]) if info.get("ts") else None,
             revisions=state.get("messages", 0),
+            # An empty bucket has a time of the year 1.
+            written=datetime.fromisoformat(state["last_ts"]) if state.get("messages") else None,
         )
 
     @property
@@ -169,6 +172,7 @@ def health_of(info: BucketInfo) -> BucketHealth:
         # A server of its own calls itself the leader of nothing.
         leader=(info.cluster.get("leader") or None) if info.cluster.get("name") else None,
         replicas=tuple(sorted(replicas, key=lambda replica: replica.name)),
+        written=info.written,
     )
 
 

@@ -24,8 +24,9 @@ def record(status: BucketStatus) -> Record:
 
 def record_with_health(status: BucketStatus, health: BucketHealth, readers: Mapping[str, str]) -> Record:
     """Return every field of one bucket, how it is kept, and who reads it from a local cache, with its mode."""
-    told = {**asdict(health), "created": health.created.isoformat()}
-    kept = {name: told[name] for name in ("created", "keys", "revisions", "cluster", "leader", "replicas")}
+    written = None if health.written is None else health.written.isoformat()
+    told = {**asdict(health), "created": health.created.isoformat(), "written": written}
+    kept = {name: told[name] for name in ("created", "written", "keys", "revisions", "cluster", "leader", "replicas")}
     caches = [{"source": source, "mode": mode} for source, mode in readers.items()]
     return Record((*_FIELDS, _HEALTH, _READERS), {**asdict(status), "health": kept, "local_caches": caches})
 
@@ -77,7 +78,8 @@ def _origins(value: Sequence[Mapping[str, Any]]) -> str:
 
 def _health(value: Mapping[str, Any]) -> str:
     revisions, keys = counted(value["revisions"], "revision"), counted(value["keys"], "key")
-    kept = f"made {show_time(value['created'])}; {revisions} of {keys}, markers included"
+    written = f", last written {show_time(value['written'])}" if value["written"] else ""
+    kept = f"made {show_time(value['created'])}{written}; {revisions} of {keys}, markers included"
     if not value["leader"]:
         return kept
     leader = f"leader {value['leader']} of cluster {value['cluster'] or _NOTHING}"

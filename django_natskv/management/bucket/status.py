@@ -19,8 +19,9 @@ class Status(Verb):
 
     name = "status"
     help = (
-        "Show a bucket. Its configuration as the server applied it, its live entries and its size, when it was made, "
-        "in a cluster its leader and replicas, and which caches and classes of this project read it from a local cache."
+        "Show a bucket. Its configuration as the server applied it, its live entries and its size, when it was made "
+        "and last written, in a cluster its leader and replicas, and which caches and classes of this project read it "
+        "from a local cache."
     )
     examples: ClassVar[tuple[str, ...]] = ("flags", "flags --format json")
 

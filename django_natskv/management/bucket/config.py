@@ -52,7 +52,7 @@ def add_arguments(parser: CommandParser, *, changes: bool) -> None:
     add("--placement-tag", "a tag of the servers that keep it; repeatable", metavar="TAG", action="append")
     add("--republish", "publish every write again, from a pattern to another", metavar="SOURCE:DESTINATION")
     add("--republish-headers-only", "publish the headers without the value", action=BooleanOptionalAction)
-    add("--mirror", "be a read-only copy of another bucket", metavar="BUCKET[@DOMAIN]")
+    add("--mirror", "be a copy of another bucket, to which goes what is written here", metavar="BUCKET[@DOMAIN]")
     add("--source", "a bucket to take entries from; repeatable", metavar="BUCKET[@DOMAIN]", action="append")
     if changes:
         for name in _EMPTIED:

@@ -145,7 +145,7 @@ def _open(call: Call, name: str, header: Header) -> Bucket | None:
     if call.options["create"] and name not in context.bucket_names():
         if call.options["dry_run"]:
             return None
-        # Entries are written to the bucket itself, which a copy of another one does not take.
+        # The bucket is to have the entries itself: what is written to a mirror goes to the bucket that it copies.
         config = {key: value for key, value in header.config.items() if key not in _OF_COPIES}
         context.create_bucket({**config, "bucket": name})
         call.say(f"Created the bucket {name!r}.")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import re
 import signal
+import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -13,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from django_natskv.kv import Bucket, Change, Entry, KVContext
+from django_natskv.management.dumps.restoring import Seen
 from tests.fix_commands import Finished, Manage
 from tests.fix_servers import NatsServer
 from tests.fix_waiting import eventually
@@ -491,6 +495,30 @@ def test_what_the_server_refuses_is_one_line_and_how_far_it_got(manage: Manage, 
     written, error = done.err.splitlines()
     assert written.endswith("entries were written before it failed.")
     assert "'z'" in error
+
+
+@pytest.mark.parametrize("full", [sqlite3.OperationalError("disk is full"), OSError(28, "disk is full")], ids=repr)
+def test_a_disk_that_is_full_is_one_line_and_how_far_it_got(
+    source: Bucket, make: Any, file: Path, monkeypatch: pytest.MonkeyPatch, full: Exception
+):
+    out = io.StringIO()
+    call_command("natskv_bucket", "dump", source.name, "--history", stdout=out)
+    file.write_bytes(out.getvalue().encode(errors="surrogateescape"))
+    first = Seen.is_new
+    keys: list[str] = []
+
+    def is_new(seen: Seen, key: str) -> bool:
+        keys.append(key)
+        if len(keys) > 2:
+            raise full
+        return first(seen, key)
+
+    monkeypatch.setattr(Seen, "is_new", is_new)
+    said = io.StringIO()
+    with pytest.raises(CommandError, match=r"cannot be read or written: disk is full[.]$") as failed:
+        call_command("natskv_bucket", "restore", make().name, str(file), "--replace", "--no-input", stderr=said)
+    assert failed.value.returncode == 1
+    assert said.getvalue() == "0 entries were written before it failed.\n"
 
 
 # ---------------------------------------------------------------- killed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -192,12 +193,16 @@ def _restore(call: Call, file: IO[bytes], dump: Dump, bucket: Bucket | None, mod
                     if isinstance(line, Line):
                         restoring.add(line)
                 restoring.finish()
-            except (OperationalError, KeyboardInterrupt) as error:
+            except (OperationalError, OSError, sqlite3.Error, KeyboardInterrupt) as error:
                 ended = "was interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
                 call.warn(
                     f"{counted(restoring.outcome.written, 'entry was', 'entries were')} written before it {ended}."
                 )
-                raise
+                if isinstance(error, OperationalError | KeyboardInterrupt):
+                    raise
+                why = getattr(error, "strerror", None) or error
+                text = f"The dump, or what is kept aside of it meanwhile, cannot be read or written: {why}."
+                raise CommandError(text) from error
     return restoring.outcome
 
 

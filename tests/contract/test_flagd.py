@@ -79,12 +79,10 @@ def scenarios() -> Iterator[Any]:
 
 def declare(name: str, definition: Mapping[str, Any]) -> registry.AnyFlag[Any]:
     """Return a flag of the type of a definition's variants."""
-    values = list(definition["variants"].values())
-    if isinstance(values[0], bool):
+    variants = definition["variants"]
+    if isinstance(next(iter(variants.values())), bool):
         return registry.Flag()
-    if isinstance(values[0], dict):
-        return registry.Variant(definition["variants"], default=next(iter(definition["variants"])))
-    return registry.Variant(*values, default=values[0])
+    return registry.Variant(variants, default=next(iter(variants)))
 
 
 @pytest.fixture

@@ -461,6 +461,6 @@ def test_closing_the_connection_ends_its_watches(connect_kv: ConnectKV, nats_ser
     ready(watch)
     connection.close()
     eventually(lambda: not threads())
-    eventually(lambda: not nats_server.consumers(f"KV_{bucket_name}"))
+    eventually(lambda: not nats_server.consumers(f"KV_{bucket_name}"), 20)
     watch.stop()
     assert not nats_server.connections(connection.settings.name)

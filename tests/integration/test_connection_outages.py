@@ -347,6 +347,21 @@ def test_a_server_that_takes_the_connection_and_says_nothing(
     assert clock.seconds < 2
 
 
+def test_a_server_that_is_full_says_so(connect: Connect, make_server: MakeServer) -> None:
+    server = make_server(config="max_connections: 1")
+    first, second = connect(server.url), connect(server.url)
+    first.kv()
+
+    def says_so() -> bool:
+        with pytest.raises(ConnectFailed) as caught:
+            second.kv()
+        return "maximum connections exceeded" in str(caught.value)
+
+    eventually(says_so, 10)  # its words may be lost with the line, now and then
+    first.close()
+    eventually(lambda: second.status == "connected", 10)
+
+
 # ------------------------------------------------------------------ never connected
 
 

@@ -28,6 +28,7 @@ CLOSE_TIMEOUT = 0.1  # seconds that a client gets to close in order; the end of 
 _VIOLATION = re.compile(r'permissions violation for (publish|subscription)\b.*? (?:to|of) "([^"]*)"')
 # Names of our own consumers are random: the permission is for any.
 _MADE_UP = re.compile(r"(?<=\.)natskv-[0-9a-f]{16}\Z")
+_LAST_WORDS = re.compile(rb"^-ERR '([^'\r\n]*)'", re.MULTILINE)
 _AUTH = ("authorization violation", "authentication", "user jwt", "nonce", "authorization timeout")
 
 OnError = Callable[[Exception], Awaitable[None]]
@@ -125,6 +126,13 @@ class Dialled:
             writer.transport.abort()
 
     @property
+    def last_words(self) -> str:
+        """Why the server has closed the line in the middle of a connect, where nats-py has not read it; else ""."""
+        reader = getattr(self.client._transport, "_io_reader", None)  # noqa: SLF001 - nats-py has no public way to ask
+        found = _LAST_WORDS.search(bytes(getattr(reader, "_buffer", b"")))
+        return found[1].decode("utf-8", "replace") if found else ""
+
+    @property
     def _writer(self) -> asyncio.StreamWriter | None:
         return getattr(self.client._transport, "_io_writer", None)  # noqa: SLF001 - nats-py has no public way to ask
 
@@ -151,7 +159,7 @@ async def dial(url: str, settings: ConnectionSettings, *, tls_name: str = "") ->
         await dialled.close()
         if isinstance(error, OperationalError) or not isinstance(error, Exception):
             raise
-        raise _explain(url, error, settings, dialled.client._server_info) from None  # noqa: SLF001 - no public way
+        raise _explain(url, error, settings, dialled) from None
     return dialled
 
 
@@ -232,10 +240,11 @@ def _check_version(url: str, client: LeanClient) -> None:
         raise ConnectFailed(message)
 
 
-def _explain(url: str, error: Exception, settings: ConnectionSettings, info: Mapping[str, Any]) -> OperationalError:
-    """Return our error for whatever ended a connect; ``info`` is what the server had told of itself by then."""
+def _explain(url: str, error: Exception, settings: ConnectionSettings, dialled: Dialled) -> OperationalError:
+    """Return our error for whatever ended a connect."""
+    info: Mapping[str, Any] = dialled.client._server_info  # noqa: SLF001 - what the server had told of itself by then
     cause = error.__cause__ if isinstance(error, _Refused) and error.__cause__ else error
-    reason = str(cause).removeprefix("nats: ").strip().strip("'") or type(cause).__name__
+    reason = dialled.last_words or str(cause).removeprefix("nats: ").strip().strip("'") or type(cause).__name__
     if isinstance(cause, _Plain):
         return ConnectFailed(
             f"TLS is asked for and the server at {url} does not offer it. No credentials were sent. "

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import trustme
+from cryptography.hazmat.primitives import serialization
 
 from django_natskv.exceptions import AuthInvalid, ConnectFailed
 from tests.fix_connections import Connect
@@ -61,6 +62,24 @@ def test_a_client_certificate_that_is_missing(
     server = make_server(config=certificates.server_config(verify=True))
     with pytest.raises(ConnectFailed, match=r"client certificate.*CERT and KEY"):
         connect(server.tls_url, TLS={"CA": certificates.ca}).kv()
+
+
+def test_a_key_that_is_encrypted_is_refused_and_nobody_is_asked_for_its_passphrase(
+    connect: Connect, make_server: MakeServer, certificates: Certificates, tmp_path: Path
+) -> None:
+    server = make_server(config=certificates.server_config(verify=True))
+    key = serialization.load_pem_private_key(Path(certificates.client_key).read_bytes(), None)
+    encrypted = tmp_path / "client.key"
+    encrypted.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"passphrase"),
+        )
+    )
+    tls = {"CA": certificates.ca, "CERT": certificates.client_cert, "KEY": str(encrypted)}
+    with pytest.raises(ConnectFailed, match="KEY is encrypted"):
+        connect(server.tls_url, TLS=tls).kv()
 
 
 def test_a_host_name_other_than_the_one_that_is_dialled(

@@ -217,12 +217,18 @@ def _ssl_context(tls: TLSSettings) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=tls.ca or None)
         if tls.cert:
-            context.load_cert_chain(tls.cert, tls.key or None)
+            context.load_cert_chain(tls.cert, tls.key or None, password=_no_passphrase)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
         message = f"The files that TLS names for CA, CERT and KEY cannot be used: {reason}."
         raise ConnectFailed(message) from None
     return context
+
+
+def _no_passphrase() -> str:
+    # Without this OpenSSL would ask for one on the terminal, and everything waits until somebody types.
+    message = "The file that TLS names for KEY is encrypted, and there is no passphrase for it: give one that is not."
+    raise ConnectFailed(message)
 
 
 def _check_version(url: str, client: LeanClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 import time
 
@@ -162,6 +163,20 @@ def test_the_bucket_made_anew(connection, connect_kv, cache, bucket):
     context.create_bucket({"bucket": bucket.name, "storage": "memory"}).put("a", 2)
     live(cache)
     assert cache.value("a") == 2
+
+
+def test_a_bucket_that_gets_replicas_is_read_at_its_leader_from_then_on(cache, bucket, monkeypatch):
+    bucket.put("a", 1)
+    assert cache.value("a") == 1
+    seen = feed(cache)._core.info
+    assert seen.direct
+    replicated = dataclasses.replace(seen, config={**seen.config, "num_replicas": 3})
+    feed(cache)._looked(replicated)
+    assert cache.status().entries == 0
+    monkeypatch.setattr("django_natskv.kv._nats.config.BucketInfo.parse", lambda _: replicated)
+    assert cache.value("a") == 1
+    assert not feed(cache)._core.info.direct
+    assert cache.status().entries == 1
 
 
 def test_what_vanishes_without_a_marker_is_not_believed_for_long(connect_kv, cache, bucket):

@@ -185,9 +185,11 @@ def test_in_a_busy_bucket_a_value_is_read_again_now_and_then(store):
     store.lru.looked(info(last=10), store.now)
     store.read("a", entry("a", 1))
     for last in (11, 12, 13):
+        assert store.find("a") != "nothing"
         store.now += 2
         store.lru.changed("other", last)
         store.lru.looked(info(last=last, size=300 + last), store.now)
+        store.lru.looked(info(last=last + 1, size=300 + last), store.now)  # which the watch has yet to bring
     assert store.find("a") == "nothing"
 
 

@@ -50,6 +50,14 @@ def test_whatever_writes_keeps_within_the_bound(bounded, operation):
     assert bounded.get(f"k{2 * MOST + 4}") == 2 * MOST + 4
 
 
+def test_without_a_bound_there_is_none(cache):
+    """Django's own caches keep 300 entries then."""
+    values = {f"k{number}": number for number in range(700)}
+    assert cache.set_many(values) == []
+    cache.set("one-more", 1, version=2)
+    assert cache.get_many(values) == values
+
+
 def test_another_process_has_filled_it(make_cache):
     other = make_cache(KEY_PREFIX="")
     other.set_many({f"k{number}": number for number in range(MOST + 5)})

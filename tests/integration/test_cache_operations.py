@@ -104,6 +104,21 @@ def test_one_of_many_adds_and_one_of_many_deletes_wins(plain):
     assert sorted(added) == sorted(deleted) == [False] * 7 + [True]
 
 
+# ---------------------------------------------------------------------- what cannot be stored
+
+
+def test_what_does_not_pickle_raises_and_nothing_is_written(cache, stored):
+    cache.set("there", 1)
+    cannot = threading.Lock()
+    for write in (cache.set, cache.add, cache.get_or_set, lambda key, value: cache.set_many({"other": 1, key: value})):
+        with pytest.raises(TypeError, match="pickle"):
+            write("k", cannot)
+    with pytest.raises(TypeError, match="pickle"):
+        cache.compare_and_set("there", cannot, cache.get_entry("there").revision)
+    assert cache.get("there") == 1
+    assert stored().keys() == ["_.1.there"]
+
+
 # ---------------------------------------------------------------------- clear
 
 

@@ -283,8 +283,12 @@ def test_no_bit_of_a_signed_value_can_be_changed(draws):
     assert caught.value.reason == "signature"
 
 
-def test_a_value_is_bound_to_its_key():
-    data, headers = Values().dump(KEY, {"admin": True})
+@pytest.mark.parametrize("value", [{"admin": True}, bytes(5_000), bytes(100_000)], ids=["small", "medium", "large"])
+def test_a_value_is_bound_to_its_key(value):
+    data, headers = Values().dump(KEY, value)
+    assert Values().load(KEY, data, headers) == value
+    with pytest.raises(UnreadableValueError):
+        Values().load(KEY, data[:-1] + bytes([data[-1] ^ 1]), headers)
     for other in ("shop.1.user-8", "shop.2.user-7", KEY + "0", KEY[:-1], ""):
         with pytest.raises(UnreadableValueError) as caught:
             Values().load(other, data, headers)

@@ -287,8 +287,9 @@ def test_no_bit_of_a_signed_value_can_be_changed(draws):
 def test_a_value_is_bound_to_its_key(value):
     data, headers = Values().dump(KEY, value)
     assert Values().load(KEY, data, headers) == value
-    with pytest.raises(UnreadableValueError):
+    with pytest.raises(UnreadableValueError) as changed:
         Values().load(KEY, data[:-1] + bytes([data[-1] ^ 1]), headers)
+    assert changed.value.reason == "signature"
     for other in ("shop.1.user-8", "shop.2.user-7", KEY + "0", KEY[:-1], ""):
         with pytest.raises(UnreadableValueError) as caught:
             Values().load(other, data, headers)

@@ -109,6 +109,14 @@ def test_what_is_written_while_several_are_deleted_leaves_no_chunks(plain, store
     assert chunks(stored()) == []
 
 
+def test_what_is_written_to_a_file_bucket_while_several_are_is_written_over(natskv, bucket_name, monkeypatch):
+    file = NatsKVCache(bucket_name, {"OPTIONS": {"BUCKET": {"storage": "file"}}})  # looks first at what is there (F1)
+    file.set("k", 1)
+    overtaken(monkeypatch, "write_many", lambda: file.set_many({"k": 2, "l": 2}))
+    assert file.set_many({"k": 3, "l": 3}) == []
+    assert file.get_many(["k", "l"]) == {"k": 3, "l": 3}
+
+
 def test_what_is_written_while_a_version_goes_up_goes_up_too(plain, monkeypatch):
     plain.set("k", 1)
     overtaken(monkeypatch, "delete", lambda: plain.set("k", 2))

@@ -53,6 +53,14 @@ def test_a_large_value_comes_back_whole_and_its_chunks_go_with_it(cache, stored)
     assert chunk_names(stored) == []
 
 
+def test_chunks_are_there_for_longer_than_their_head(plain, stored):
+    plain.set("k", os.urandom(LARGE), 100)
+    head, chunks = stored().get("_.1.k"), stored().get_many(chunk_names(stored)).values()
+    assert {chunk.ttl_ms for chunk in chunks} == {head.ttl_ms + 60_000}
+    plain.persist("k")
+    assert {stored().get(name).ttl_ms for name in ("_.1.k", *chunk_names(stored))} == {None}
+
+
 def test_seventy_megabytes(plain):
     value = os.urandom(70 * 10**6)
     plain.set("k", value)

@@ -134,6 +134,16 @@ def test_clear_leaves_other_prefixes(make_cache):
     assert [each.get("k") for each in (shop, other, bare)] == [None, None, None]
 
 
+@pytest.mark.parametrize("storage", ["memory", "file"])
+def test_what_was_cleared_takes_no_space(make_cache, stored, storage):
+    shop, other = (make_cache(KEY_PREFIX=prefix, BUCKET={"storage": storage}) for prefix in ("shop", "other"))
+    for each in (shop, other):
+        each.set_many({"k": 1, "l": 2, "large": os.urandom(600_000)})
+    shop.clear()
+    assert sorted(name for name in stored().keys() if "shop" in name) == ["shop.==clear"]
+    assert len(other.get_many(["k", "l", "large"])) == 3
+
+
 def test_a_large_cache_is_cleared_without_a_stall(plain, stored):
     plain.set("warm", 1)
     bucket = stored()

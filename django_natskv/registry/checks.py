@@ -18,8 +18,9 @@ from django_natskv import conf
 from django_natskv.exceptions import UsageError
 from django_natskv.kv.entries import MAX_HISTORY
 from django_natskv.kv.names import check_key, check_name
-from django_natskv.registry._declaring import DEFAULT_HISTORY, declared
+from django_natskv.registry._declaring import DEFAULT_HISTORY, declared, flag_sets
 from django_natskv.registry._flag_checks import flag_problems
+from django_natskv.registry._flag_pages import SHARED
 from django_natskv.registry._layers import MOST_NAMES
 from django_natskv.registry._models import Config, Model, NoDatabase
 
@@ -33,6 +34,7 @@ def check_registry(**_kwargs: Any) -> list[checks.CheckMessage]:
         for rule in _RULES:
             found.extend(rule(cls))
     found.extend(_keys_taken_twice())
+    found.extend(_keys_of_flags())
     found.extend(_makers_that_disagree())
     found.extend(flag_problems())
     return found
@@ -72,6 +74,18 @@ def _keys_taken_twice() -> Found:
                 where = f"bucket {cls._declaration.bucket!r}"
                 text = f"Its key {cls._declaration.key!r} in {where} is also that of {other._meta.label}."
                 yield checks.Error(text, hint="Give one of them another Meta.key.", obj=cls, id="natskv.E203")
+
+
+def _keys_of_flags() -> Found:
+    for cls in declared:
+        where = cls._declaration
+        for flags in flag_sets:
+            that = flags._declaration
+            same = (where.connection, where.bucket) == (that.connection, that.bucket)
+            if same and (where.key == SHARED or where.key in {flag.name for flag in flags}):
+                text = f"Its key {where.key!r} in bucket {where.bucket!r} is one of {flags.__qualname__}."
+                yield checks.Error(text, hint="Give it another Meta.key.", obj=cls, id="natskv.E203")
+                break
 
 
 def _makers_that_disagree() -> Found:

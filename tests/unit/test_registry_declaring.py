@@ -21,6 +21,7 @@ from django_natskv import registry
 from django_natskv.checks import TAG
 from django_natskv.exceptions import UsageError
 from django_natskv.registry import _declaring, checks as rules
+from tests.flag_classes import Features
 from tests.registry_classes import BUCKET, Carrier, ShopConfig
 
 ROOT = Path(__file__).parents[2]
@@ -235,6 +236,14 @@ def test_e210_two_classes_that_disagree_on_who_makes_their_bucket():
 def test_e203_a_config_among_the_objects_of_a_model():
     model(said(key="same"))
     config(said(key="same.one", app_label="other"))
+    assert found() == ["natskv.E203"]
+
+
+@pytest.mark.parametrize("key", ["theme", "_evaluators"])
+def test_e203_a_config_among_flags(key):
+    config(said(key=key))
+    assert found() == []
+    config(said(key=key, bucket=Features._declaration.bucket, app_label="other"))
     assert found() == ["natskv.E203"]
 
 

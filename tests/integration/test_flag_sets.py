@@ -18,7 +18,7 @@ from django.utils.functional import SimpleLazyObject
 
 from django_natskv import connections, registry
 from django_natskv.exceptions import UsageError
-from django_natskv.registry import InvalidDefinition, _flag_sets, rules as r
+from django_natskv.registry import InvalidDefinition, _flag_pages, _flag_sets, rules as r
 from django_natskv.registry._flag_pages import Page
 from django_natskv.registry._flag_sets import Undeclared
 from tests.fix_waiting import eventually
@@ -434,3 +434,17 @@ def test_what_another_thread_reads_meanwhile_does_not_make_a_flag_stale(flags, m
     monkeypatch.setattr(Page, "of", and_then_it_changes)
     assert flag.value() == "old"
     assert flag.value() == "new"
+
+
+def test_a_change_while_a_page_is_read_is_not_lost(flags, monkeypatch):
+    read = _flag_pages._read
+
+    def and_then_it_changes(place, cache):
+        found = read(place, cache)
+        monkeypatch.setattr(_flag_pages, "_read", read)
+        Features.theme.set("new")
+        return found
+
+    Features.limit.set(50)  # so that there is something to read
+    monkeypatch.setattr(_flag_pages, "_read", and_then_it_changes)
+    assert [Features.theme.value(), Features.theme.value()] == ["old", "new"]

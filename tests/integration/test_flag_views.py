@@ -11,15 +11,18 @@ from django.contrib.auth.models import AnonymousUser
 from django.core import mail
 from django.core.exceptions import ImproperlyConfigured
 from django.http import Http404, HttpResponse
-from django.template import Context, RequestContext, Template, TemplateSyntaxError
+from django.template import Context, Engine, RequestContext, Template, TemplateSyntaxError
 from django.test import AsyncClient, Client, RequestFactory
 from django.utils import timezone
+from django.views import View
 
 from django_natskv import registry
 from django_natskv.decorators import flag_required
 from django_natskv.middleware import RegistryMiddleware
+from django_natskv.mixins import FlagRequiredMixin
 from django_natskv.registry import rules as r
 from django_natskv.registry.flags import anonymous
+from django_natskv.testing import override_flag
 from tests.fix_waiting import eventually
 from tests.flag_classes import Features, Many
 from tests.registry_classes import ShopConfig
@@ -60,6 +63,21 @@ def test_a_view_is_there_for_those_who_have_the_flag(site, client, path, off, on
     Features.new_checkout.set(True)
     answer = get()
     assert (answer.status_code, answer.content.decode()) == (200, on)
+
+
+def test_what_a_mixin_answers_otherwise_may_be_a_static_method(flags):
+    async def closed(request):
+        return HttpResponse("closed")
+
+    class Checkout(FlagRequiredMixin, View):
+        flag = Features.new_checkout
+        otherwise = staticmethod(closed)
+
+        async def get(self, request):
+            return HttpResponse("open")
+
+    view: Any = Checkout.as_view()
+    assert asyncio.run(view(RequestFactory().get("/"))).content == b"closed"
 
 
 def test_a_mixin_without_a_flag_says_so(site):
@@ -266,6 +284,20 @@ def test_a_template_asks_for_the_request_that_it_has(flags, settings):
     request = RequestFactory().get("/")
     contexts = (RequestContext(request), Context({"request": request}), Context(), Context({"request": "none"}))
     assert [template.render(context) for context in contexts] == ["on", "on", "off", "off"]
+
+
+@pytest.mark.parametrize(("on", "shown"), [(True, "one, and more"), (False, "two, and more")])
+def test_a_flag_may_stand_around_blocks_that_are_extended(on, shown):
+    one, two = "{% block a %}one{% endblock %}", "{% block b %}two{% endblock %}"
+    base = f'{{% load natskv %}}{{% flag "new_checkout" %}}{one}{{% else %}}{two}{{% endflag %}}'
+    more = "{{ block.super }}, and more{% endblock %}"
+    child = f'{{% extends "base" %}}{{% block a %}}{more}{{% block b %}}{more}'
+    engine = Engine(
+        loaders=[("django.template.loaders.locmem.Loader", {"base": base, "child": child})],
+        libraries={"natskv": "django_natskv.templatetags.natskv"},
+    )
+    with override_flag(Features.new_checkout, on):
+        assert engine.get_template("child").render(Context()) == shown
 
 
 def test_a_name_that_nobody_declares_hides_what_it_guards_in_production(site, settings, monkeypatch):

@@ -14,7 +14,8 @@ from django.contrib.auth.models import User
 from hypothesis import given, settings, strategies as st
 
 from django_natskv.exceptions import UsageError
-from django_natskv.registry.flags import rules as r, schema
+from django_natskv.registry.flags import definitions as d, explaining, rules as r, schema
+from django_natskv.registry.flags.context import Context
 from django_natskv.registry.flags.targeting import ANYTHING, asked_by, is_split, with_evaluators
 from django_natskv.registry.flags.words import describe
 
@@ -213,6 +214,7 @@ def test_python_cannot_ask_a_rule_for_its_truth():
         ({"if": [{"$ref": "beta"}, "on", None]}, '"on" for the shared rule "beta", otherwise the default'),
         ({"or": [{"===": [{"var": "language"}, "de"]}, {"starts_with": [{"var": "language"}, "d"]}]}, None),
         ({"and": [{">=": [PLAN, 1]}, {"<": [PLAN, 2]}]}, "plan >= 1 and plan < 2"),
+        ({"and": [{">=": [TIME, 1]}, {"<": [PLAN, 2]}]}, "from 1970-01-01 00:00:01 UTC and plan < 2"),
         ({"fractional": [[True, 0], [False, 0]]}, "true 0 %, false 0 %"),
         ({"fractional": [[True, 3], [False, 1]]}, "75 % of users"),
         ({"or": [{"var": "a"}]}, "a is set"),
@@ -226,6 +228,15 @@ def test_python_cannot_ask_a_rule_for_its_truth():
 def test_targeting_made_by_hand_is_said_in_words_as_far_as_there_are_any(targeting, words):
     said = describe(targeting)
     assert said == (words or 'language is "de" or language starts with "d"')
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"), [(r.staff & r.groups("beta"), "staff and group beta"), (r.superusers | r.staff, "staff")], ids=str
+)
+def test_the_rule_that_decided_is_told_and_all_of_several_that_had_to_hold(rule, told):
+    declared = d.flag("x")
+    context = Context(attributes={"is_staff": True, "is_superuser": False, "groups": ["beta"]})
+    assert explaining.matched(declared, d.definition(declared, True, when=rule), {}, context) == told
 
 
 json_values = st.recursive(

@@ -111,9 +111,12 @@ def test_create_again_is_no_error_and_with_another_configuration_one(manage: Man
     create = ("natskv_bucket", "create", bucket_name, "--history", "3")
     assert manage(*create).code == 0
     assert manage(*create).code == 0
-    done = manage(*create[:-1], "4")
+    done = manage(*create[:-1], "4", "--ttl", "1h")
     assert (done.code, done.out) == (1, "")
     assert f"{bucket_name!r} exists with another configuration" in done.error
+    assert done.error.endswith(" There history is 3, not 4; ttl_ms is none, not 1h.")
+    done = manage(*create[:-2])
+    assert (done.code, done.error.endswith(" natskv_bucket status shows it.")) == (1, True)
 
 
 # ---------------------------------------------------------------- list and status

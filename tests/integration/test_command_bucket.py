@@ -131,8 +131,8 @@ def test_status_has_the_fields_of_the_facade_in_json(manage: Manage, kv: KVConte
     assert told.pop("local_caches") == []
     newest = kv.open_bucket(stocked).history("gone")[-1].created
     times = {"created": kv.bucket_health(stocked).created.isoformat(), "written": newest.isoformat()}
-    rest: dict[str, object] = {"keys": 3, "revisions": 4, "cluster": None, "leader": None, "replicas": []}
-    assert told.pop("health") == {**times, **rest}
+    kept = {"keys": 3, "revisions": 4}
+    assert told.pop("health") == {**times, **kept, "cluster": None, "leader": None, "replicas": []}
     assert told == {**expected, "sources": []}
 
 

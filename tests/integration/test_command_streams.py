@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,18 @@ def test_a_full_disk_is_one_line_whatever_writes_to_it(
     assert capsys.readouterr().err.splitlines() == [
         "CommandError: The result cannot be written to stdout: No space left on device."
     ]
+
+
+def test_an_encoding_of_stdout_that_lacks_a_character_is_one_line(
+    kv: KVContext, stocked: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    kv.open_bucket(stocked).put("a", "\u65e5")
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    with pytest.raises(SystemExit) as ended:
+        execute_from_command_line(["manage.py", "natskv_key", "get", stocked, "a"])
+    assert ended.value.code == 1
+    error = "CommandError: stdout is ascii, which has no '\\u65e5': set PYTHONIOENCODING=utf-8.\n"
+    assert capsys.readouterr().err == error
 
 
 def test_a_closed_stdout_is_one_line(

@@ -47,13 +47,17 @@ def add_no_input(parser: CommandParser) -> None:
 
 @contextlib.contextmanager
 def _written() -> Iterator[None]:
-    """Tell of a stdout that takes nothing more, as on a full disk; a reader who has left is another matter."""
+    """Tell of a stdout that takes no more, as on a full disk, or not this; a reader who has left is another matter."""
     try:
         yield
     except BrokenPipeError:
         raise
     except OSError as error:
         raise CommandError(f"The result cannot be written to stdout: {error.strerror or error}.") from error
+    except UnicodeEncodeError as error:
+        character = ascii(error.object[error.start])
+        text = f"stdout is {error.encoding}, which has no {character}: set PYTHONIOENCODING=utf-8."
+        raise CommandError(text) from error
 
 
 def discard_output(stdout: Any) -> None:

@@ -22,10 +22,10 @@ class Sync(Verb):
 
     name = "sync"
     help = (
-        "Make the buckets what is declared. Declared are those of BUCKETS in the settings of the connection, of caches, "
-        "of the registry and of code that has registered its own. Missing ones are created, options that are declared and differ are changed; options that "
-        "are not declared stay as they are. What may lose data wants --allow-data-loss, and nothing is deleted without "
-        "--prune."
+        "Make the buckets what is declared. Declared are those of BUCKETS in the settings of the connection, of "
+        "caches, of the registry and of code that has registered its own. Missing ones are created, options that are "
+        "declared and differ are changed; options that are not declared stay as they are. What may lose data wants "
+        "--allow-data-loss, and nothing is deleted without --prune."
     )
     examples: ClassVar[tuple[str, ...]] = (
         "--plan",

@@ -28,7 +28,7 @@ CORNER_TESTS = (
         for name in (
             "facade_buckets", "facade_config", "facade_codecs", "facade_create", "facade_history", "facade_keys",
             "facade_many", "facade_reading", "facade_writing", "connection_alias", "connection_callers",
-            "connection_library", "connection_login", "command_bucket", "example_views", "watch_delivery",
+            "connection_library", "connection_login", "command_bucket", "example_shop", "watch_delivery",
         )
     ),
 )  # fmt: skip

@@ -1,0 +1,12 @@
+"""The corners of the matrix run files that there are."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.matrix import CORNER_TESTS, ROOT
+
+
+@pytest.mark.parametrize("path", CORNER_TESTS)
+def test_what_the_corners_run_is_there(path: str) -> None:
+    assert (ROOT / path).exists()

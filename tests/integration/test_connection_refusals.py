@@ -14,6 +14,7 @@ import pytest
 
 from django_natskv.exceptions import AuthInvalid, NotConnected, OperationalError, PermissionsViolation
 from django_natskv.kv import Change
+from django_natskv.kv._nats.dial import parse_violation
 from tests.fix_connections import Connect
 from tests.fix_servers import MakeServer, NatsServer
 from tests.fix_waiting import eventually
@@ -80,6 +81,24 @@ def test_a_write_that_is_not_permitted_names_the_permission_and_hinders_nothing_
     asyncio.run(awaited())
     assert len(server.connections("app")) == 1
     assert bucket._core.wire.client.generation == 1
+
+
+def test_a_key_that_differs_in_the_size_of_its_letters_is_not_refused_with_another(
+    connect: Connect, make_server: MakeServer
+) -> None:
+    """nats-py makes small letters of what the server says (F12); both are in flight when it is said."""
+    server = make_server(config=users('publish: { deny: "$KV.b.Secret" }'))
+    bucket = connect(server.url, USER="app", PASSWORD="p").kv().create_bucket({"bucket": "b"})
+    refused, stored = bucket.write_many([Change.put("Secret", 1), Change.put("secret", 2)])
+    assert refused.subject == "$KV.b.Secret"
+    assert bucket.get("secret").revision == stored
+
+
+@pytest.mark.parametrize("line", [b"", b"PING\r\n", b"-ERR 'Permissions Violation for Publish to \"another\"'\r\n"])
+def test_what_is_refused_is_told_by_its_letters_alone_where_the_line_is_not_known(line: bytes) -> None:
+    violation = parse_violation('nats: permissions violation for publish to "$kv.b.secret"', line)
+    assert violation is not None
+    assert [violation.concerns(subject) for subject in ("$KV.b.Secret", "$KV.b.other")] == [True, False]
 
 
 def test_a_read_that_is_not_permitted(connect: Connect, make_server: MakeServer) -> None:

@@ -326,7 +326,7 @@ class Client:
         except BaseException:
             await dialled.close()
             raise
-        dialled.watch(partial(self._on_error, lost), partial(self._on_end, dialled, lost))
+        dialled.watch(partial(self._on_error, dialled, lost), partial(self._on_end, dialled, lost))
         if dialled.closed:
             await dialled.close()
             message = "The server closed the connection as soon as it was made."
@@ -384,18 +384,18 @@ class Client:
         for exchange in waiting:
             exchange.finish(self._unavailable(exchange))
 
-    async def _on_error(self, lost: asyncio.Future[OperationalError], error: Exception) -> None:
-        violation = parse_violation(str(error))
+    async def _on_error(self, dialled: Dialled, lost: asyncio.Future[OperationalError], error: Exception) -> None:
+        violation = parse_violation(str(error), dialled.client.line)
         if violation is None:
             logger.debug("nats-py reports: %s", error)
             return
-        action, subject = violation
+        action, subject = violation.action, violation.small
 
         def refusal(needed: str, what: str) -> OperationalError:
             return refused(violation, needed if action == "publish" else self._inboxes, what)
 
         in_flight = list(self._in_flight.items())
-        matching = [(token, exchange) for token, exchange in in_flight if exchange.refuse(action, subject, refusal)]
+        matching = [pair for pair in in_flight if pair[1].refuse(action, violation.concerns, refusal)]
         for token, exchange in matching:
             if exchange.over:
                 self._in_flight.pop(token, None)
@@ -403,7 +403,7 @@ class Client:
             # The permission to hear replies was taken away: nothing can be answered on this connection any more.
             lost.set_result(refused(violation, self._inboxes, _ANSWERS))
         elif not matching:
-            logger.warning("The server refused to %s %s", action, subject)
+            logger.warning("The server refused to %s %s", action, violation.subject or subject)
 
     def _on_end(self, dialled: Dialled, lost: asyncio.Future[OperationalError]) -> None:
         if not lost.done():

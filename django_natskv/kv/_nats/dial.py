@@ -11,7 +11,7 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from nats.aio.client import RawCredentials
 from nats.errors import NoServersError
@@ -25,7 +25,7 @@ OLDEST_SERVER = (2, 11)
 PING_INTERVAL = 1  # seconds; with two pings outstanding a half-open line is noticed in about 3 s (F11)
 CLOSE_TIMEOUT = 0.1  # seconds that a client gets to close in order; the end of the process waits for it
 
-_VIOLATION = re.compile(r'permissions violation for (publish|subscription)\b.*? (?:to|of) "([^"]*)"')
+_VIOLATION = re.compile(r'permissions violation for (publish|subscription)\b.*? (?:to|of) "([^"]*)"', re.IGNORECASE)
 # Names of our own consumers are random: the permission is for any.
 _MADE_UP = re.compile(r"(?<=\.)natskv-[0-9a-f]{16}\Z")
 _LAST_WORDS = re.compile(rb"^-ERR '([^'\r\n]*)'", re.MULTILINE)
@@ -66,7 +66,7 @@ class Dialled:
         self.on_error: OnError | None = None
         self.on_end: OnEnd | None = None
         self.closed = False
-        self.violations: list[tuple[str, str]] = []
+        self.violations: list[Violation] = []
 
     def watch(self, on_error: OnError, on_end: OnEnd) -> None:
         """Tell of asynchronous errors and of the end from now on. ``on_end`` may be called more than once."""
@@ -137,10 +137,29 @@ class Dialled:
         return getattr(self.client._transport, "_io_writer", None)  # noqa: SLF001 - nats-py has no public way to ask
 
 
-def parse_violation(text: str) -> tuple[str, str] | None:
-    """Return the action and the lower-cased subject that the server refused, if ``text`` is about that (F12)."""
-    found = _VIOLATION.search(text.lower())
-    return (found[1], found[2]) if found else None
+class Violation(NamedTuple):
+    """What the server refused: to "publish" or for a "subscription"; ``small`` is the subject in small letters."""
+
+    action: str
+    small: str
+    subject: str  # as it was sent, or "" where that is not known
+
+    def concerns(self, subject: str) -> bool:
+        """Tell whether it is about ``subject``: for all that is known, where only its letters are."""
+        return subject == self.subject if self.subject else subject.lower() == self.small
+
+
+def parse_violation(text: str, line: bytes = b"") -> Violation | None:
+    """Return what the server refused, if ``text`` is about that; ``line`` is how it said so, where that is known.
+
+    nats-py makes small letters of the text (F12), and two keys may differ in nothing else.
+    """
+    found = _VIOLATION.search(text)
+    if found is None:
+        return None
+    small = found[2].lower()
+    said = _VIOLATION.search(line.decode("utf-8", "replace"))
+    return Violation(found[1].lower(), small, said[2] if said and said[2].lower() == small else "")
 
 
 async def dial(url: str, settings: ConnectionSettings, *, tls_name: str = "") -> Dialled:
@@ -289,9 +308,9 @@ def _tls_advice(cause: BaseException, tls: TLSSettings | None, info: Mapping[str
     return " It may be waiting for the TLS handshake: HANDSHAKE_FIRST."
 
 
-def refused(violation: tuple[str, str], subject: str, what: str) -> PermissionsViolation:
+def refused(violation: Violation, subject: str, what: str) -> PermissionsViolation:
     """Return the error for a violation: what was refused, and the permission that is missing."""
-    action = "subscribe" if violation[0] == "subscription" else "publish"
+    action = "subscribe" if violation.action == "subscription" else "publish"
     if ".CONSUMER." in subject:
         subject = _MADE_UP.sub("*", subject)
     message = f'The server refused {what}: grant this user the permission to {action} to "{subject}".'

@@ -80,13 +80,13 @@ class Exchange:
         """Hand several requests, this one among them, to the client."""
         self._client.submit_all(others)
 
-    def refuse(self, action: str, subject: str, refusal: Callable[[str, str], Exception]) -> bool:
-        """Fail if it needed the permission to ``action`` ("publish" or "subscription") on ``subject``, in lower case.
+    def refuse(self, action: str, concerns: Callable[[str], bool], refusal: Callable[[str, str], Exception]) -> bool:
+        """Fail if it needed the permission to ``action`` ("publish" or "subscription") on a subject that it concerns.
 
         Tells whether it did. ``refusal`` makes the error of the subject that is missing and of what was tried.
         """
         needed = self.subject if action == "publish" else self.inbox.subject if self.inbox is not None else ""
-        if needed.lower() != subject:
+        if not concerns(needed):
             return False
         self.finish(refusal(needed, self.what))
         return True

@@ -42,6 +42,7 @@ class LeanParser(Parser):
     """Hands all messages of one read to their sinks at once; whatever else comes is left to nats-py, line by line."""
 
     _wanted = 0  # bytes that have to be there before it is worth while to look again
+    line = b""  # what nats-py is just taking, as it came: it makes small letters of the server's errors (F12)
 
     async def parse(self, data: bytes = b"") -> None:
         """Take what was read."""
@@ -51,7 +52,9 @@ class LeanParser(Parser):
         while data := self.take(data):
             # Something else than a message, or a message for something else than a sink.
             end = self._end_of_first(data)
-            await super().parse(data[:end])
+            self.line = data[:end]
+            await super().parse(self.line)
+            self.line = b""
             data = data[end:]
             if self.state != AWAITING_CONTROL_LINE:
                 await super().parse(data)
@@ -153,6 +156,11 @@ class LeanClient(NatsClient):
     def __init__(self) -> None:
         super().__init__()
         self._ps = LeanParser(self)
+
+    @property
+    def line(self) -> bytes:
+        """What the server has said and nats-py is just taking, as it came; b"" where that is not known."""
+        return getattr(self._ps, "line", b"")
 
     def uncork(self) -> None:
         """Write what was published since ``corked`` was set."""

@@ -63,17 +63,14 @@ class Volley(Exchange):
             if not self._left:
                 self.finish()
 
-    def refuse(self, action: str, subject: str, refusal: Callable[[str, str], Exception]) -> bool:
+    def refuse(self, action: str, concerns: Callable[[str], bool], refusal: Callable[[str, str], Exception]) -> bool:
         """See Exchange. Only those writes have failed that needed the permission."""
         if action != "publish":
             return False  # its answers come to the address of all, and whoever may not listen there has no connection
-        refused = [(number, shot) for number, shot in enumerate(self._shots) if self._is_at(shot, subject)]
+        refused = [(number, shot) for number, shot in enumerate(self._shots) if concerns(self.subject + shot.key)]
         for number, shot in refused:
             self.settle(number, refusal(self.subject + shot.key, shot.what))
         return bool(refused)
-
-    def _is_at(self, shot: Shot, subject: str) -> bool:
-        return f"{self.subject}{shot.key}".lower() == subject
 
     def result(self) -> list[Any]:
         """Return the outcomes in order."""

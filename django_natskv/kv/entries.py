@@ -299,7 +299,18 @@ def _milliseconds(key: str, value: object) -> int:
 def _text(key: str, value: object) -> str:
     if not isinstance(value, str):
         raise _wrong(key, "a string", value)
+    if not _is_utf8(value):
+        raise _wrong(key, "a text that UTF-8 can hold", value)
     return value
+
+
+def _is_utf8(text: str) -> bool:
+    # The server keeps something else of what is not, in silence.
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _some_text(key: str, value: object) -> str:
@@ -330,6 +341,8 @@ def _discard(key: str, value: object) -> str:
 def _metadata(key: str, value: object) -> Mapping[str, str]:
     if not isinstance(value, Mapping) or not all(isinstance(part, str) for item in value.items() for part in item):
         raise _wrong(key, "a mapping of strings to strings", value)
+    if not all(_is_utf8(part) for item in value.items() for part in item):
+        raise _wrong(key, "a mapping of texts that UTF-8 can hold", value)
     return dict(value)
 
 
@@ -353,7 +366,7 @@ def _closed(required: tuple[str, ...], optional: tuple[str, ...]) -> Any:
 def _tags(key: str, value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, list | tuple) or not all(isinstance(tag, str) for tag in value):
         raise _wrong(key, "a list of strings", value)
-    return tuple(value)
+    return tuple(_text(key, tag) for tag in value)
 
 
 def _inner_name(_key: str, value: object) -> str:

@@ -97,6 +97,35 @@ def succeeds(call):
     return True
 
 
+@pytest.mark.parametrize("write", ["update", "delete guarded"])
+def test_a_guarded_write_whose_answer_is_lost_is_recognized_as_ones_own(through_proxy, write):
+    """The server refuses the second try, for it was the first that moved the key on: the id tells whose it is (F17)."""
+    bucket, direct, proxy, server = through_proxy
+
+    def is_settled():
+        first = direct.put("a", "old")
+        before = last_revision(server, bucket)
+
+        def cut_when_it_has_arrived():
+            eventually(lambda: last_revision(server, bucket) > before, 0.9)
+            proxy.cut()
+            proxy.heal()
+
+        proxy.pause("replies")
+        with ThreadPoolExecutor(1) as pool:
+            cutting = pool.submit(cut_when_it_has_arrived)
+            try:
+                result = WRITES[write](bucket, first)
+            except OperationTimedOut:  # it took too long to come back
+                return False
+            finally:
+                cutting.result()
+        assert result in (None, first + 1)
+        return True
+
+    eventually(is_settled, 15)
+
+
 @pytest.mark.parametrize("write", WRITES)
 def test_a_write_without_an_answer_in_time_may_have_been_applied(through_proxy, write):
     bucket, direct, proxy, _ = through_proxy

@@ -56,6 +56,25 @@ print(json.dumps(keys + [entry.key for entry in half]))
     eventually(lambda: nats_server.consumers(f"KV_{bucket_name}") == [])
 
 
+def test_a_child_does_not_keep_the_line_of_a_parent_that_was_killed(
+    program: Callable[..., Program], nats_server: NatsServer, bucket_name: str
+) -> None:
+    code = """
+if os.fork() == 0:
+    print(json.dumps("here"), flush=True)
+    sys.stdin.readline()
+    os._exit(0)
+threading.Event().wait()
+"""
+    settings = {"default": {"SERVERS": nats_server.url, "NAME": bucket_name}}
+    one = program(BUCKET + code, settings)
+    assert one.read() == "here"
+    assert len(nats_server.connections(bucket_name)) == 1
+    one.process.kill()
+    eventually(lambda: nats_server.connections(bucket_name) == [])
+    one.tell()  # which the child was waiting for, all the while
+
+
 def test_calls_of_finalizers_are_refused_at_once(
     program: Callable[..., Program], nats_server: NatsServer, bucket_name: str
 ) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from django_natskv.exceptions import NatsKVError, OperationalError
+from django_natskv.exceptions import BucketNotFound, NatsKVError, OperationalError
 from django_natskv.kv import spread
 from django_natskv.kv._core import Core
 from django_natskv.kv._nats.config import BucketInfo
@@ -298,6 +298,13 @@ class Feed(abc.ABC):
             await self._failed(error)
             return None
 
+    def _absent(self) -> None:
+        """Serve nothing from before: of a bucket that is not there the truth is that it is empty."""
+        self.settled.open()
+        if self._serves_old:
+            self._serves_old, self._equal = False, None
+            self._dropped()
+
     def _spawn_fall_back(self) -> None:
         # The first attempt takes long: a half-open line, or a large bucket.
         if not self.settled.is_open and self._rescue is None:
@@ -312,6 +319,8 @@ class Feed(abc.ABC):
 
     async def _failed(self, error: Exception) -> None:
         self._error = error
+        if isinstance(error, BucketNotFound):
+            self._absent()
         await self._settle()
         kind = error.type if isinstance(error, NatsKVError) else type(error).__name__
         if kind not in self._reported:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from django_natskv.exceptions import BucketNotFound
 from django_natskv.kv._feed import Feed, Source, State
 from django_natskv.kv._kept import Clock, Keeper, Kept, plain
 from django_natskv.kv._mirror import Mirror, Own, TooLarge
@@ -349,7 +350,8 @@ class MirrorFeed(Feed):
                 self._serve(found.entries, time.monotonic() - self._age_of(found.taken))
 
     def _serve(self, entries: Mapping[str, Kept], equal: float | None) -> None:
-        if self.mirror.restore(dict(entries)):
+        # Meanwhile the server may have said that there is no bucket.
+        if not isinstance(self._error, BucketNotFound) and self.mirror.restore(dict(entries)):
             self._equal = equal
             self._serves_old = True
 

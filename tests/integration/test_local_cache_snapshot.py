@@ -154,6 +154,27 @@ def test_no_file_is_no_news(server, connect_kv, directory, caplog):
     assert "snapshot" not in caplog.text
 
 
+def test_of_a_bucket_that_is_gone_nothing_is_served(file, server, connect_kv, directory):
+    server.start()
+    context = connect_kv(server).kv()
+    context.delete_bucket("b")
+    server.stop()
+    early = cache_of(connect_kv, server, directory)
+    assert early.value("k.7") == {"n": 7}
+    server.start()
+    eventually(lambda: early.get("k.7") is None)
+    late = cache_of(connect_kv, server, directory)
+    assert late.get("k.7") is None
+    for cache in (early, late):
+        status = cache.status()
+        assert (status.state, status.age, status.entries) == ("stale", None, 0)
+        assert "no bucket" in status.reason.lower()
+    bucket = context.create_bucket({"bucket": "b"})
+    bucket.put("a", 1)
+    for cache in (early, late):
+        equal(cache, bucket)
+
+
 def test_a_path_can_be_given(bucket, server, connect_kv, tmp_path):
     path = tmp_path / "mine"
     close_written(cache_of(connect_kv, server, None, snapshot=path), path)

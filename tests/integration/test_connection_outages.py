@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
 import time
@@ -481,6 +482,31 @@ def test_a_protocol_error_of_the_server_is_survived(
         on_loop(connection, provoke)
         eventually(lambda: client.generation > generation)  # noqa: B023
         eventually(lambda: is_back(bucket))
+
+
+def test_a_line_that_is_reset_with_something_yet_to_be_sent_leaves_no_traceback(
+    connect: Connect, nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """nats-py sends it while it closes, on the line that is gone, and the task that closes ends with that error."""
+    connection = connect(nats_server.url)
+    connection.kv()
+    client = connection._requests
+    generation = client.generation
+    ended: list[BaseException | None] = []
+
+    def reset() -> None:
+        nats = client.nats
+        nats._reading_task.add_done_callback(lambda task: ended.append(task._exception))
+        nats.corked = True
+        nats._pending.append(b"PING\r\n")
+        nats._pending_data_size += 6
+        nats._transport._io_reader.set_exception(ConnectionResetError())
+
+    on_loop(connection, lambda: asyncio.get_running_loop().call_soon(reset))
+    eventually(lambda: client.generation > generation)
+    assert isinstance(ended.pop(), ConnectionResetError)
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 def test_a_read_loop_that_broke_is_replaced_at_once(

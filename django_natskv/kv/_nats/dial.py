@@ -79,6 +79,7 @@ class Dialled:
         else:
             # nats-py calls back after it has closed, and a dead line can keep it from closing for long; when its read
             # loop breaks, it never does, and goes on as if connected (F7, F8). The end of that loop tells of both.
+            reading.add_done_callback(_forgive)
             reading.add_done_callback(lambda _task: on_end())
 
     async def error_cb(self, error: Exception) -> None:
@@ -135,6 +136,15 @@ class Dialled:
     @property
     def _writer(self) -> asyncio.StreamWriter | None:
         return getattr(self.client._transport, "_io_writer", None)  # noqa: SLF001 - nats-py has no public way to ask
+
+
+def _forgive(reading: asyncio.Task[Any]) -> None:
+    """Take notice of the error that ended nats-py's read loop, or asyncio would log it, with a traceback.
+
+    When a line is gone it closes the client, sends on that line what was yet to be sent, and fails at that.
+    """
+    if not reading.cancelled():
+        reading.exception()
 
 
 class Violation(NamedTuple):

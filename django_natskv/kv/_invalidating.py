@@ -157,13 +157,13 @@ class InvalidatingFeed(Feed):
         self._keeper.core = core = self.source.core(self.source.watches, info)
         return _Changes(core, self.source.watching, self.source.patterns, self, history=False, looked=self._looked)
 
-    def _looked(self, info: BucketInfo) -> None:
+    def _looked(self, info: BucketInfo, asked: float) -> None:
         core = self._core
         if core is not None and core.info.direct is not info.direct:
             # It has got replicas, and what any of them said since may have been out of date (F18).
             self._core = None
             self.lru.switch(on=self._live)
-        self.lru.looked(info, time.monotonic())
+        self.lru.looked(info, asked, time.monotonic())
 
 
 class _Changes(Session):

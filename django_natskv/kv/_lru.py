@@ -146,8 +146,8 @@ class Lru:
             self._counters, self._quiet = (), (0.0, 0.0)
             self.bytes = 0
 
-    def looked(self, info: BucketInfo, asked: float) -> None:
-        """Take what the server says of the bucket, that was asked for at ``asked``: proof, if nothing has changed."""
+    def looked(self, info: BucketInfo, asked: float, now: float) -> None:
+        """Take what the server says of the bucket, asked for at ``asked``: proof up to then, if nothing has changed."""
         lives_changed = self._keeper.learn(info)
         counters = (info.last_revision, info.first_revision, info.subjects, info.bytes)
         with self._writing:
@@ -160,7 +160,7 @@ class Lru:
             if before == counters:
                 self._quiet = (self._quiet[0], asked)
             else:
-                self._quiet = (asked, asked)
+                self._quiet = (now, asked)
 
     # --- under the lock ---
 

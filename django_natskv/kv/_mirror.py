@@ -182,9 +182,10 @@ class Mirror:
 
     # --- the sink of a session, on the loop ---
 
-    def looked(self, info: BucketInfo, now: float) -> None:
-        """Take what the server says of the bucket."""
+    def looked(self, info: BucketInfo, asked: float, now: float) -> None:
+        """Take what the server says of the bucket, asked for at ``asked``."""
         lives_changed = self._keeper.learn(info)
+        self._let_go_of_lost(info, asked)
         if not self._following:
             # A later look, during the replay, would be too late: what was written since may still be on its way.
             self._opened = now if self._opened is None else self._opened
@@ -198,6 +199,20 @@ class Mirror:
         if lives_changed:
             message = "The bucket's time to live was changed."
             raise Interrupted(message)
+
+    def _let_go_of_lost(self, info: BucketInfo, asked: float) -> None:
+        """Forget writes that were acknowledged before, and are beyond the bucket's newest revision all the same.
+
+        They were of a bucket that was made anew since, or of a server that went back; of when such a write was made,
+        only when its answer was read is known for sure, which on a busy machine may be long after.
+        """
+        if info.origin != info.bucket:
+            return  # a mirror of that bucket, which is behind
+        with self._writing:
+            for key, write in list(self.own.items()):
+                if write.since < asked and write.revision > info.last_revision:
+                    self._let_go(key)
+                    self.moment = object()
 
     def lost(self) -> None:
         """Take that a new replay is to come."""

@@ -297,8 +297,8 @@ class MirrorFeed(Feed):
         super().stale(error)
         self.mirror.lost()
 
-    def _looked(self, info: BucketInfo) -> None:
-        self.mirror.looked(info, time.monotonic())
+    def _looked(self, info: BucketInfo, asked: float) -> None:
+        self.mirror.looked(info, asked, time.monotonic())
 
     # --- what the store tells ---
 

@@ -23,7 +23,7 @@ from django_natskv.kv._nats.config import BucketInfo
 from django_natskv.kv._nats.flow import Flow, Interrupted
 from django_natskv.kv._nats.messages import Stored
 from django_natskv.kv._replay import Gatherer, Replay, check_same
-from django_natskv.kv._survey import Survey
+from django_natskv.kv._survey import Looked, Survey
 from django_natskv.kv.runner import Runner
 
 logger = logging.getLogger("django_natskv.watch")
@@ -89,7 +89,7 @@ class Session:
         *,
         history: bool,
         opened: Callable[[datetime], None] | None = None,
-        looked: Callable[[BucketInfo], None] | None = None,
+        looked: Looked | None = None,
         gatherer: Gatherer | None = None,
     ) -> None:
         self._core = core

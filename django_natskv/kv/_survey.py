@@ -5,6 +5,7 @@ Owns the questions and what was last seen. Knows nothing of what is concluded fr
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -16,14 +17,16 @@ from django_natskv.kv.names import disjoint
 from django_natskv.kv.runner import Operation, Runner
 
 T = TypeVar("T")
+Looked = Callable[[BucketInfo, float], None]
 
 
 class Survey:
-    """Looks at a bucket, or at the part of it under ``patterns``. ``looked`` is told each time what was seen."""
+    """Looks at a bucket, or at the part of it under ``patterns``.
 
-    def __init__(
-        self, core: Core, runner: Runner, patterns: Sequence[str], looked: Callable[[BucketInfo], None] | None
-    ) -> None:
+    ``looked`` is told each time what was seen, and when that was asked for, on the monotonic clock.
+    """
+
+    def __init__(self, core: Core, runner: Runner, patterns: Sequence[str], looked: Looked | None) -> None:
         self.what = f"watching bucket {core.name!r}"
         self.filters = [core.prefix + pattern for pattern in disjoint(patterns)]
         self.seen: BucketInfo  # the bucket as it was when last looked at
@@ -39,11 +42,12 @@ class Survey:
 
     async def look(self) -> BucketInfo:
         """Return what the server says of the bucket."""
+        asked = time.monotonic()
         info = self.seen = await self.ask(self._core.wire.info(self._core.name))
         if info.asked is not None:
             self.skew = info.asked - datetime.now(UTC)
         if self._looked is not None:
-            self._looked(info)
+            self._looked(info, asked)
         return info
 
     async def there(self) -> set[str]:

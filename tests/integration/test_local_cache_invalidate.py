@@ -171,7 +171,7 @@ def test_a_bucket_that_gets_replicas_is_read_at_its_leader_from_then_on(cache, b
     seen = feed(cache)._core.info
     assert seen.direct
     replicated = dataclasses.replace(seen, config={**seen.config, "num_replicas": 3})
-    feed(cache)._looked(replicated)
+    feed(cache)._looked(replicated, time.monotonic())
     assert cache.status().entries == 0
     monkeypatch.setattr("django_natskv.kv._nats.config.BucketInfo.parse", lambda _: replicated)
     assert cache.value("a") == 1

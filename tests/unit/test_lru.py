@@ -161,41 +161,59 @@ def test_a_value_is_trusted_for_a_while_without_proof(store):
 
 
 def test_a_quiet_bucket_proves_that_nothing_vanished(store):
-    store.lru.looked(info(), store.now)
+    store.lru.looked(info(), store.now, store.now)
     store.now += 1
     store.read("a", entry("a", 1))
     for _ in range(10):
         store.now += 3
-        store.lru.looked(info(), store.now)
+        store.lru.looked(info(), store.now, store.now)
         assert store.find("a") != "nothing"
     store.now += TRUST + 0.1
     assert store.find("a") == "nothing"
 
 
 def test_what_vanished_without_a_marker_drops_everything(store):
-    store.lru.looked(info(), store.now)
+    store.lru.looked(info(), store.now, store.now)
     store.read("a", entry("a", 1))
     reading = store.lru.begin("b", store.now)
-    store.lru.looked(info(subjects=2, size=200), store.now)  # a filtered purge: F15
+    store.lru.looked(info(subjects=2, size=200), store.now, store.now)  # a filtered purge: F15
     store.lru.end(reading, entry("b", 2))
     assert store.find("a") == store.find("b") == "nothing"
 
 
+def test_what_was_read_while_the_bucket_was_looked_at_is_not_proven_by_that(store):
+    store.lru.end(store.lru.begin("a", store.now - 0.5), entry("a", 1))
+    for _ in range(4):
+        store.lru.looked(info(), store.now - 1, store.now)
+        store.now += 2
+    assert store.find("a") == "nothing"
+
+
+def test_a_proof_is_as_old_as_its_question(store):
+    store.lru.looked(info(), store.now, store.now)
+    store.read("a", entry("a", 1))
+    store.now += TRUST + 1
+    store.lru.looked(info(), store.now - 2, store.now)
+    assert store.find("a") != "nothing"
+    store.now += TRUST - 1
+    assert store.find("a") == "nothing"
+
+
 def test_in_a_busy_bucket_a_value_is_read_again_now_and_then(store):
-    store.lru.looked(info(last=10), store.now)
+    store.lru.looked(info(last=10), store.now, store.now)
     store.read("a", entry("a", 1))
     for last in (11, 12, 13):
         assert store.find("a") != "nothing"
         store.now += 2
         store.lru.changed("other", last)
-        store.lru.looked(info(last=last, size=300 + last), store.now)
-        store.lru.looked(info(last=last + 1, size=300 + last), store.now)  # which the watch has yet to bring
+        store.lru.looked(info(last=last, size=300 + last), store.now, store.now)
+        store.lru.looked(info(last=last + 1, size=300 + last), store.now, store.now)  # which the watch has yet to bring
     assert store.find("a") == "nothing"
 
 
 def test_what_has_expired_is_absent(store):
     store.read("a", special(entry("a", 1), 3, timedelta(seconds=2)))
-    store.lru.looked(info(), store.now)
+    store.lru.looked(info(), store.now, store.now)
     assert store.find("a").value == "v"
     store.now += 2.1
     assert store.find("a") is None

@@ -22,7 +22,7 @@ DELETED = {"KV-Operation": "DEL"}
 
 
 def info(asked: datetime = T0, **config: Any) -> BucketInfo:
-    return BucketInfo("b", config, T0, 0, 0, 0, 0, asked=asked)
+    return BucketInfo("b", config, T0, 0, 0, config.pop("last", 10**6), 0, asked=asked)
 
 
 def stored(key: str, revision: int, data: bytes = b'"v"', **more: Any) -> Stored:
@@ -65,7 +65,7 @@ class Store:
 
 def warm(*entries: Stored, **options: Any) -> Store:
     store = Store(**options)
-    store.mirror.looked(info(), store.monotonic)
+    store.mirror.looked(info(), store.monotonic, store.monotonic)
     store.mirror.replace(entries)
     return store
 
@@ -247,11 +247,11 @@ def test_an_own_write_during_a_replay_outlives_it_and_one_before_does_not():
     store.mirror.lost()
     store.own("a", 7)
     store.monotonic += 1
-    store.mirror.looked(info(), store.monotonic)
+    store.mirror.looked(info(), store.monotonic, store.monotonic)
     store.monotonic += 1
     store.own("b", 8)
     store.monotonic += 1
-    store.mirror.looked(info(), store.monotonic)  # in the middle of the replay
+    store.mirror.looked(info(), store.monotonic, store.monotonic)  # in the middle of the replay
     store.mirror.replace([stored("a", 1), stored("b", 2)])
     assert store.value("a") == "v"  # a server that went back has lost it (F2)
     assert store.value("b") == "mine"
@@ -260,10 +260,33 @@ def test_an_own_write_during_a_replay_outlives_it_and_one_before_does_not():
 def test_an_own_write_that_the_watch_never_came_by_is_forgotten():
     store = warm(stored("a", 1))
     store.own("x", 5)
-    store.mirror.looked(info(), store.monotonic + 4)
+    store.mirror.looked(info(), store.monotonic + 4, store.monotonic + 4)
     assert store.value("x") == "mine"
-    store.mirror.looked(info(), store.monotonic + 6)
+    store.mirror.looked(info(), store.monotonic + 6, store.monotonic + 6)
     assert store.value("x") is None
+
+
+def test_an_own_write_of_a_bucket_that_was_made_anew_is_forgotten_though_its_answer_was_read_late():
+    store = warm(stored("a", 900))
+    store.mirror.lost()
+    store.mirror.looked(info(last=3), store.monotonic, store.monotonic)  # the new one
+    store.monotonic += 1
+    store.own("a", 1_258)  # the old one's answer
+    store.own("b", 250)
+    store.monotonic += 1
+    store.mirror.looked(info(last=300), store.monotonic, store.monotonic)
+    store.mirror.replace([stored("a", 7)])
+    assert (store.value("a"), store.value("b")) == ("v", "mine")
+    store.own("c", 400)
+    store.mirror.looked(info(last=350), store.monotonic - 1, store.monotonic)  # as it was before that write
+    assert store.value("c") == "mine"
+    store.monotonic += 1
+    store.mirror.looked(info(last=350, mirror={"name": "KV_o"}), store.monotonic, store.monotonic)  # which is behind
+    assert store.value("c") == "mine"
+    before = store.mirror.moment
+    store.mirror.looked(info(last=350), store.monotonic, store.monotonic)
+    assert store.value("c") is None
+    assert store.mirror.moment is not before
 
 
 def test_own_writes_count_until_the_watch_has_come_by_them_and_have_a_bound():
@@ -282,11 +305,11 @@ def test_own_writes_count_until_the_watch_has_come_by_them_and_have_a_bound():
         store.own("one too many", 20, b'"' + b"x" * 500 + b'"')
     store.mirror.lost()
     store.monotonic += 1
-    store.mirror.looked(info(), store.monotonic)
+    store.mirror.looked(info(), store.monotonic, store.monotonic)
     store.mirror.replace([])
     assert (store.mirror.own, store.mirror.bytes) == ({}, 0)
     store.own("a", 30)
-    store.mirror.looked(info(), store.monotonic + 6)
+    store.mirror.looked(info(), store.monotonic + 6, store.monotonic + 6)
     assert store.mirror.bytes == 0
 
 
@@ -367,7 +390,7 @@ AMONG_MANY = [
 def test_what_arrives_together_becomes_what_it_does_one_by_one(more, config):
     together, singly = Store(patterns=("key-*",)), Store(patterns=("key-*",))
     for store in (together, singly):
-        store.mirror.looked(info(**config), store.monotonic)
+        store.mirror.looked(info(**config), store.monotonic, store.monotonic)
         store.mirror.begin()
     together.mirror.arriving([*MANY, *more])
     for one in (*MANY, *more):
@@ -415,7 +438,7 @@ def test_what_has_expired_by_the_servers_clock_is_absent():
 )
 def test_the_shorter_of_the_buckets_and_the_entrys_time_to_live_counts(config, ttl, lives):
     store = Store()
-    store.mirror.looked(info(**config), store.monotonic)
+    store.mirror.looked(info(**config), store.monotonic, store.monotonic)
     store.mirror.replace([stored("a", 1, headers={} if ttl is None else {"Nats-TTL": ttl})])
     store.monotonic += 4.9 if lives is None else lives - 0.1
     assert store.value("a") == "v"
@@ -426,15 +449,15 @@ def test_the_shorter_of_the_buckets_and_the_entrys_time_to_live_counts(config, t
 def test_a_new_time_to_live_of_the_bucket_asks_for_a_resync():
     store = warm(stored("a", 1))
     with pytest.raises(Interrupted):
-        store.mirror.looked(info(max_age=10**9), store.monotonic)
+        store.mirror.looked(info(max_age=10**9), store.monotonic, store.monotonic)
     store.mirror.lost()
-    store.mirror.looked(info(max_age=10**9), store.monotonic)
+    store.mirror.looked(info(max_age=10**9), store.monotonic, store.monotonic)
 
 
 def test_the_servers_clock_is_followed_from_its_last_answer():
     store = warm(stored("a", 1, headers={"Nats-TTL": "10s"}))
     store.monotonic += 1
-    store.mirror.looked(info(asked=T0 + timedelta(seconds=9)), store.monotonic)
+    store.mirror.looked(info(asked=T0 + timedelta(seconds=9)), store.monotonic, store.monotonic)
     assert store.value("a") == "v"
     store.monotonic += 1.1
     assert store.value("a") is None

@@ -273,9 +273,32 @@ async def test_what_is_read_again_counts_only_if_nothing_was_delivered_meanwhile
         sink.apply(stored("moved", 9))
         return [None, None, stored("same", 3), stored("older", 4)]
 
-    await Answering(sink, answer)._read_again(["moved", "gone", "same", "older"])
+    session = Answering(sink, answer)
+    see(session, monkeypatch, info(9, 4))
+    await session._read_again(["moved", "gone", "same", "older"])
     assert sink.forgotten == ["gone"]
     assert [sink.revision(key) for key in ("moved", "gone", "same", "older")] == [9, None, 3, 4]
+
+
+def see(session: Session, monkeypatch: pytest.MonkeyPatch, now: BucketInfo) -> None:
+    """Have the session find ``now`` when it looks at the bucket, which it has seen before."""
+
+    async def look() -> BucketInfo:
+        return now
+
+    session._survey.seen = info(9, 4)
+    monkeypatch.setattr(session._survey, "look", look)
+
+
+@pytest.mark.parametrize("now", [info(9, 4, created=EPOCH + timedelta(1)), info(8, 4)])
+async def test_an_older_revision_of_another_bucket_is_none_of_this_one(monkeypatch, now):
+    monkeypatch.setattr(FakeCore, "each_of_leader", lambda *_: None, raising=False)
+    sink = FakeSink(stored("a", 5), stored("b", 6))
+    session = Answering(sink, lambda: [None, stored("b", 4)])
+    see(session, monkeypatch, now)
+    with pytest.raises(Interrupted):
+        await session._read_again(["a", "b"])
+    assert [sink.revision(key) for key in ("a", "b")] == [5, 6]
 
 
 async def test_a_server_that_does_not_say_what_time_it_is_is_believed_to_agree(monkeypatch):

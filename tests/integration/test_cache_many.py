@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
-from django_natskv.cache import NatsKVCache, chunks
+from django_natskv.cache import NatsKVCache, backoff, chunks
 from django_natskv.cache.place import Place
+from django_natskv.exceptions import OperationTimedOut, PermissionsViolation
+from django_natskv.kv import Bucket
 
 LARGE = 600_000
 KEYS = [f"k{number}" for number in range(20)]
@@ -96,3 +98,49 @@ def test_who_may_not_list_keys_may_remove_many(make_server, settings):
         cache.delete_many(["a", "b"])
         assert cache.get_many(["a", "b"]) == {}
         cache.set("a", 1)
+
+
+@pytest.mark.parametrize("storage", ["memory", "file"])
+def test_a_key_that_may_not_be_removed_is_told_and_the_others_are_gone(make_server, settings, storage):
+    users = """authorization { users = [
+        { user: "admin", password: "p" },
+        { user: "app", password: "p", permissions: { publish: { deny: "$KV.cache._.1.no" } } },
+    ] }"""
+    at = {"SERVERS": [make_server(config=users).url], "PASSWORD": "p"}
+    settings.NATSKV = {"default": {**at, "USER": "app"}, "admin": {**at, "USER": "admin"}}
+    mine = NatsKVCache("cache", {"OPTIONS": {"BUCKET": {"storage": storage}}})
+    admins = NatsKVCache("cache", {"OPTIONS": {"CONNECTION": "admin", "BUCKET": {"storage": storage}}})
+    admins.set_many({"a": 1, "no": 1, "b": 1})
+    with pytest.raises(PermissionsViolation):
+        mine.delete_many(["a", "no", "b"])
+    assert admins.get_many(["a", "no", "b"]) == {"no": 1}
+
+
+def test_what_is_written_to_a_file_bucket_while_several_are_removed_is_removed(natskv, bucket_name, monkeypatch):
+    file = NatsKVCache(bucket_name, {"OPTIONS": {"BUCKET": {"storage": "file"}}})  # reads first (F1)
+    file.set_many({"k": 1, "l": 1})
+    write_many = Bucket.write_many
+
+    def overtaken(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(Bucket, "write_many", write_many)
+        file.set("k", 2)
+        return write_many(*args, **options)
+
+    monkeypatch.setattr(Bucket, "write_many", overtaken)
+    file.delete_many(["k", "l"])
+    assert file.get_many(["k", "l"]) == {}
+    monkeypatch.setattr(backoff, "TRIES", 0)
+    with pytest.raises(backoff.ContendedError):
+        file.delete_many(["k"])
+
+
+def test_a_server_that_does_not_answer_is_asked_again_for_the_keys_with_chunks(make_server, settings):
+    server = make_server()
+    settings.NATSKV = {"default": {"SERVERS": [server.url], "REQUEST_TIMEOUT": 0.2}}
+    cache = NatsKVCache("cache", {})
+    cache.set("k", 1)
+    server.freeze()
+    with pytest.raises(OperationTimedOut):
+        cache.delete_many(["k"])
+    server.thaw()
+    assert cache._store.chunks._look_at == 0.0

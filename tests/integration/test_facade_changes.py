@@ -233,6 +233,7 @@ def test_too_large_and_not_there_are_results_like_any_other_error(make_bucket, c
     bucket = make_bucket(max_value_size=1000)
     results = bucket.write_many([Change.put("a", "x"), Change.put("b", "x" * 2000), Change.put("c", "x" * 2_000_000)])
     assert [getattr(result, "type", "done") for result in results] == ["done", "value-too-large", "value-too-large"]
+    assert [result.type for result in bucket.write_many([Change.put("b", "x" * 2000)])] == ["value-too-large"]
     context.delete_bucket(bucket.name)
     gone = bucket.write_many([Change.put("a", "x"), Change.delete("b")])
     assert [type(result) for result in gone] == [BucketNotFound, BucketNotFound]

@@ -32,17 +32,23 @@ def in_turn(key: Hashable, operation: Operation[Any]) -> Operation[Any]:
     """
     if _is_ours(key):
         return (yield from operation)
-    turn = _enter(key)
-    token = None
+    turn: Future[None] = Future()
     try:
-        if not turn.done():
-            yield Step(lambda: _wait(turn), lambda: _await(turn))
-        token = _mine.set((*_mine.get(), turn))
-        return (yield from operation)
-    finally:
-        if token is not None:
-            _mine.reset(token)
+        try:
+            _enter(key, turn)
+            if not turn.done():
+                yield Step(lambda: _wait(turn), lambda: _await(turn))
+            token = _mine.set((*_mine.get(), turn))
+            try:
+                return (yield from operation)
+            finally:
+                _mine.reset(token)
+        finally:
+            _leave(key, turn)
+    except BaseException:
+        # Again: a signal's handler may have raised before the first time was over, and nobody would ever be next.
         _leave(key, turn)
+        raise
 
 
 def _is_ours(key: Hashable) -> bool:
@@ -51,30 +57,26 @@ def _is_ours(key: Hashable) -> bool:
         return bool(mine) and key in _queues and _queues[key][0] in mine
 
 
-def _enter(key: Hashable) -> Future[None]:
-    turn: Future[None] = Future()
+def _enter(key: Hashable, turn: Future[None]) -> None:
     with _lock:
         queue = _queues.setdefault(key, deque())
         queue.append(turn)
         first = queue[0] is turn
     if first:
         turn.set_result(None)
-    return turn
 
 
 def _leave(key: Hashable, turn: Future[None]) -> None:
+    """Take that ``turn`` is over, or will not be waited for. Harmless to repeat."""
     following = None
     with _lock:
         queue = _queues.get(key)
-        if queue is None:
-            return  # a fork came in between
-        if queue[0] is turn:
-            queue.popleft()
-            following = queue[0] if queue else None
-        else:
+        if queue is not None and turn in queue:  # it may have left; a fork may have come in between
+            first = queue[0] is turn
             queue.remove(turn)
+            following = queue[0] if first and queue else None
         if not queue:
-            del _queues[key]
+            _queues.pop(key, None)
     # Who was cancelled, or is tired of waiting, leaves by itself.
     if following is not None and following.set_running_or_notify_cancel():
         following.set_result(None)

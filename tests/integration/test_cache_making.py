@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +15,7 @@ from django_natskv.cache import NatsKVCache, once, steps
 from django_natskv.cache.once import Flight, Flights
 from django_natskv.cache.steps import Pause, arun, run
 from tests.fix_cache import PROGRAM
+from tests.fix_interrupts import interrupted_at
 from tests.fix_waiting import aeventually, eventually
 
 
@@ -140,34 +140,6 @@ def test_a_caller_that_is_interrupted_at_any_point_keeps_nobody_waiting(plain, m
     assert plain.get_or_set("k", lambda: 2) == 2
 
 
-class Stopped(BaseException):
-    """What a signal's handler raises, as Ctrl-C does."""
-
-
-def interrupted_at(moment: int, do: Any) -> bool:
-    """Raise in ``do`` at the so many-th moment at which a handler may run there; tell whether it came to that.
-
-    Handlers run where a function begins and where a call of one in C has ended.
-    """
-    left = moment
-
-    def profile(frame: Any, event: str, _: Any) -> None:
-        nonlocal left
-        if event in ("call", "c_return") and frame.f_code.co_filename in (once.__file__, steps.__file__):
-            left -= 1
-            if not left:
-                raise Stopped
-
-    sys.setprofile(profile)
-    try:
-        do()
-    except Stopped:
-        return True
-    finally:
-        sys.setprofile(None)
-    return False
-
-
 def test_wherever_who_makes_a_value_is_interrupted_nobody_is_left_waiting():
     flights = Flights()
     waiters: list[threading.Thread] = []
@@ -184,7 +156,7 @@ def test_wherever_who_makes_a_value_is_interrupted_nobody_is_left_waiting():
         return 1
 
     moments = 0
-    while interrupted_at(moments + 1, lambda: run(flights.once("k", make, lambda _: 0))):
+    while interrupted_at(moments + 1, lambda: run(flights.once("k", make, lambda _: 0)), once, steps):
         moments += 1
         for waiter in waiters:
             waiter.join(5)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 from django_natskv import registry
 from django_natskv.registry import _queues
+from django_natskv.registry._steps import Step, run
+from tests.fix_interrupts import interrupted_at
 from tests.fix_registry import set_to
 from tests.fix_waiting import aeventually
 from tests.registry_classes import ShopConfig
@@ -106,6 +108,18 @@ async def test_a_task_that_outlives_the_turn_it_was_begun_in_waits_again(shelf):
     assert shelf.read(KEY) == {"banner": "later", "limit": 4}
 
 
+def test_wherever_who_has_a_turn_is_interrupted_it_is_over():
+    def operation():
+        yield Step(lambda: None, lambda: None)
+
+    moments = 0
+    while interrupted_at(moments + 1, lambda: run(_queues.in_turn("k", operation())), _queues):
+        moments += 1
+        assert _queues._queues == {}
+        assert not _queues._lock.locked()
+    assert moments > 5
+
+
 def test_threads_take_turns(shelf):
     with ThreadPoolExecutor(8) as pool:
         for done in [pool.submit(ShopConfig.objects.update, lambda cfg: cfg.tags.append(1)) for _ in range(100)]:
@@ -116,7 +130,7 @@ def test_threads_take_turns(shelf):
 
 
 def test_a_forked_child_begins_with_empty_queues():
-    _queues._enter("somebody of the parent")
+    _queues._enter("somebody of the parent", Future())
     before = _queues._lock
     with before:  # by a thread that the child does not have
         _queues._forked()

@@ -18,8 +18,11 @@ def snapshot() -> Iterator[None]:
     Each bucket is pinned when it is first read. A save inside makes the next read of its bucket pin it anew. Nested
     ones join the outermost.
     """
-    token = _views.view.set(_views.pinned())
+    before = _views.view.get()
+    mine = _views.pinned()
+    _views.view.set(mine)
     try:
         yield
     finally:
-        _views.view.reset(token)
+        if before is None or before.pin is None:
+            _views.view.set(before if _views.view.get() is mine else _views.unpinned(mine.pin))

@@ -57,6 +57,14 @@ def pinned() -> View:
     return found if found.pin is not None else replace(found, pin=Pin(), made={})
 
 
+def unpinned(pin: Pin | None) -> View | None:
+    """Return the view of this context without ``pin``, if it has it: as with overrides, it may be another context."""
+    found = view.get()
+    if found is None or found.pin is not pin:
+        return found
+    return replace(found, pin=None, outer=None, made={}) if found.overrides else None
+
+
 def overridden(cls: Any, fields: Mapping[str, Any]) -> View:
     """Return the view of this context with further fields of ``cls``."""
     outer = view.get()

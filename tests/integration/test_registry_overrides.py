@@ -109,10 +109,47 @@ def test_overrides_may_end_in_any_order(shelf, everywhere):
         assert ShopConfig.current.banner == ""
 
 
+def test_overrides_and_pinned_moments_may_end_in_any_order(shelf):
+    shelf.put(KEY, {"limit": 1})
+    eventually(lambda: ShopConfig.current.limit == 1)
+    for around in (True, False):
+        override, pinned = override_config(ShopConfig, banner="x"), registry.snapshot()
+        first, second = (override, pinned) if around else (pinned, override)
+        first.__enter__()
+        second.__enter__()
+        assert ShopConfig.current.banner == "x"
+        first.__exit__(None, None, None)
+        assert ShopConfig.current.banner == ("" if around else "x")
+        second.__exit__(None, None, None)
+        assert _views.view.get() is None
+    assert ShopConfig.current.banner == ""
+
+
+def test_a_pinned_moment_that_a_generator_ends_in_another_context_ends(shelf):
+    async def pinned():
+        with registry.snapshot():
+            yield
+
+    async def use():
+        made = pinned()
+        await asyncio.create_task(anext(made))
+        await asyncio.create_task(made.aclose())
+        with registry.snapshot():
+            other = pinned()
+            await anext(other)
+            await other.aclose()
+            return _views.view.get().pin
+
+    assert asyncio.run(use()) is not None
+
+
 def test_the_snapshot_of_an_override_is_one_object_until_its_end(shelf):
     with override_config(ShopConfig, banner="x") as outer:
         with override_config(ShopConfig, limit=3), registry.snapshot():
             assert ShopConfig.current is not outer
+        assert ShopConfig.current is outer
+        with registry.snapshot():
+            pass
         assert ShopConfig.current is outer
 
 

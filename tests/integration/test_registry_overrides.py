@@ -138,7 +138,7 @@ def test_a_pinned_moment_that_a_generator_ends_in_another_context_ends(shelf):
             other = pinned()
             await anext(other)
             await other.aclose()
-            return _views.view.get().pin
+            return _views.current_pin()
 
     assert asyncio.run(use()) is not None
 

@@ -59,14 +59,16 @@ def test_a_turn_that_never_ends_is_not_waited_for_for_ever(shelf, monkeypatch, d
 
 def test_who_has_the_turn_does_not_wait_for_itself(shelf, monkeypatch, do):
     waits = []
-    for name in ("_wait", "_await"):
-        real = getattr(_queues, name)
 
-        def noted(turn, real=real):
+    def noting(real):
+        def noted(turn):
             waits.append(turn)
             return real(turn)
 
-        monkeypatch.setattr(_queues, name, noted)
+        return noted
+
+    for name in ("_wait", "_await"):
+        monkeypatch.setattr(_queues, name, noting(getattr(_queues, name)))
 
     def stamp(sender, instance, **_):
         if instance.banner != "stamped":

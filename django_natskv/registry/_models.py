@@ -122,8 +122,8 @@ class Stored(models.Model, metaclass=Declared):  # noqa: DJ008 - Config has one,
 
         So that a form shows it. ``save()`` asks the server instead: there it is a ``Conflict``.
         """
-        field = self._meta.pk
-        if field.name not in (exclude or ()) and run(_reading.is_taken(self)):
+        field, saving = self._meta.pk, _writing.validating.get() is self
+        if not saving and field.name not in (exclude or ()) and run(_reading.is_taken(self)):
             raise ValidationError({field.name: self.unique_error_message(type(self), (field.name,))})
 
     def validate_constraints(self, exclude: Any = None) -> None:

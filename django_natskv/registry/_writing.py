@@ -6,6 +6,7 @@ Owns the operations that change what is stored. Knows nothing of how a step is c
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -37,6 +38,9 @@ from django_natskv.registry._storing import (
 
 ATTEMPTS = 60  # times that an operation which may begin again does so
 FIRST_PAUSE, LONGEST_PAUSE = 0.002, 1.0  # seconds, the bounds of pauses between attempts, which are left to chance
+
+validating: ContextVar[Any] = ContextVar("natskv_validating", default=None)
+"""The object that is being validated to be saved: whether its primary key is taken, the write itself finds out."""
 
 
 def saving(instance: Any, update_fields: Iterable[str] | None, actor: Any, comment: str) -> Operation[None]:
@@ -317,7 +321,11 @@ def _prepare(instance: Any, names: tuple[str, ...] | None) -> None:
         if names is None or field.name in names:
             # What Django does before it writes: auto_now, and what other fields set there.
             setattr(instance, field.attname, field.pre_save(instance, not _revision(instance)))
-    instance.full_clean(validate_unique=False)  # the write itself finds out
+    token = validating.set(instance)
+    try:
+        instance.full_clean()
+    finally:
+        validating.reset(token)
 
 
 def wrote(place: Any) -> None:

@@ -55,6 +55,15 @@ def test_only_an_object_that_is_new_has_to_have_a_primary_key_of_its_own(dhl):
     ShopConfig().full_clean()
 
 
+def test_a_save_asks_a_validate_unique_of_the_class_s_own(shelf, monkeypatch, do):
+    def refuse(self, exclude=None):
+        raise ValidationError({"name": "There is one."})
+
+    monkeypatch.setattr(Carrier, "validate_unique", refuse)
+    with pytest.raises(ValidationError):
+        do(Carrier.objects.create, code="dhl")
+
+
 async def test_a_form_is_asked_in_a_coroutine_too(shelf):
     await Carrier.objects.acreate(code="dhl")
     assert list(Form({"code": "dhl", "options": "{}"}).errors) == ["code"]

@@ -5,13 +5,25 @@ from __future__ import annotations
 import pytest
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db import models
 from django.http import Http404
 from django.shortcuts import aget_object_or_404, get_list_or_404, get_object_or_404
 from django.test import RequestFactory
 from django.views.generic import CreateView, DeleteView, DetailView, ListView, UpdateView
 
 from django_natskv import registry
-from tests.registry_classes import Carrier, ShopConfig, Zone
+from tests.registry_classes import BUCKET, Carrier, ShopConfig, Zone
+
+
+class Stamped(registry.Model):
+    code = models.SlugField(primary_key=True)
+    name = models.CharField(max_length=20, blank=True)
+    made = models.DateTimeField(auto_now_add=True)
+    changed = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        bucket = BUCKET
+        app_label = "shop"
 
 
 class Form(forms.ModelForm):
@@ -67,6 +79,17 @@ def test_a_save_asks_a_validate_unique_of_the_class_s_own(shelf, monkeypatch, do
 async def test_a_form_is_asked_in_a_coroutine_too(shelf):
     await Carrier.objects.acreate(code="dhl")
     assert list(Form({"code": "dhl", "options": "{}"}).errors) == ["code"]
+
+
+def test_fields_that_fill_themselves_are_filled(shelf, do):
+    one = do(Stamped.objects.create, code="a")
+    first = shelf.read("shop.Stamped.a")
+    assert first == {"made": one.made.isoformat(), "changed": one.changed.isoformat()}
+    do(one.save, update_fields=["name"])
+    assert shelf.read("shop.Stamped.a") == first
+    do(one.save)
+    assert shelf.read("shop.Stamped.a") == {**first, "changed": one.changed.isoformat()}
+    assert one.changed > one.made
 
 
 def test_shortcuts_take_the_class(dhl, shelf):

@@ -80,11 +80,14 @@ def without(fields: Mapping[str, Any]) -> View | None:
     found = view.get()
     if found is None or not any(given is fields for _, given in found.overrides):
         return found
-    if found.overrides[-1][1] is fields and (found.outer.pin if found.outer is not None else None) is found.pin:
-        return found.outer
     place = max(place for place, (_, given) in enumerate(found.overrides) if given is fields)
     left = found.overrides[:place] + found.overrides[place + 1 :]
-    return replace(found, overrides=left, outer=None, made={}) if left or found.pin is not None else None
+    if not left and found.pin is None:
+        return None
+    outer = found.outer
+    if outer is not None and outer.pin is found.pin and outer.overrides == left:
+        return outer  # with the objects that were made for it
+    return replace(found, overrides=left, outer=None, made={})
 
 
 def overrides() -> tuple[tuple[Any, Mapping[str, Any]], ...]:

@@ -93,14 +93,15 @@ def test_a_generator_that_ends_in_another_context_ends_its_override(shelf):
 
 
 @pytest.mark.parametrize("everywhere", [False, True])
-def test_overrides_may_end_in_any_order(shelf, everywhere):
+@pytest.mark.parametrize("around", [contextlib.nullcontext, registry.snapshot])
+def test_overrides_may_end_in_any_order(shelf, everywhere, around):
     first, second, third = (override_config(ShopConfig, everywhere=everywhere, banner=each) for each in "aba")
     for order, expected in (
         ((second, third, first), "aa"),
         ((third, first, second), "bb"),
         ((first, third, second), "ab"),
     ):
-        with registry.snapshot():
+        with around():
             for each in (first, second, third):
                 each.__enter__()
             for each, left in zip(order, (*expected, ""), strict=True):

@@ -84,3 +84,13 @@ def test_nothing_is_made_while_nothing_changes(copy, monkeypatch):
     assert all(current.__get__(None, ShopConfig) is first for _ in range(3))
     copy.moment = object()  # something else in the bucket
     assert current.__get__(None, ShopConfig) is first
+
+
+def test_a_revision_that_a_server_gives_once_more_after_a_crash_is_another_one(copy):  # F2
+    current = _shown.Current()
+    assert current.__get__(None, ShopConfig).limit == 0
+    copy.entry, copy.moment = Kept(b'{"limit": 9}', 1), object()
+    again = current.__get__(None, ShopConfig)
+    assert (again.limit, again.revision) == (9, 1)
+    copy.entry, copy.moment = Kept(b'{"limit": 9}', 1), object()  # an own write, as the server has it
+    assert current.__get__(None, ShopConfig) is again

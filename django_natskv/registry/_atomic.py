@@ -86,7 +86,7 @@ class atomic:  # noqa: N801 - used as a function, like Django's
 
     def _afterwards(self, gathering: Gathering) -> Operation[None]:
         failed = None
-        for step in gathering.afterwards:
+        for _, step in gathering.afterwards:
             try:
                 yield step
             except Exception as error:  # noqa: BLE001 - a receiver's; all was written, and the others are told of it

@@ -32,7 +32,7 @@ class Gathering:
     place: Any = None
     makes: bool = True  # every class lets its first write make the bucket
     found: dict[str, Gathered] = field(default_factory=dict)
-    afterwards: list[Step] = field(default_factory=list)
+    afterwards: list[tuple[Any, Step]] = field(default_factory=list)  # each with whose object it is about
     broken: bool = False  # a block inside it failed
     over: bool = False
 
@@ -63,6 +63,14 @@ class Gathering:
         """Return what was gathered of ``owner`` at ``key``."""
         known = self.found.get(key)
         return known if known is not None and known.owner is owner else None
+
+    def forget(self, key: str, owner: Any) -> bool:
+        """Take back what was gathered of ``owner`` at ``key``, and what was to follow; tell whether there was any."""
+        if self.owned(key, owner) is None:
+            return False
+        del self.found[key]
+        self.afterwards = [each for each in self.afterwards if each[0] is not owner]
+        return True
 
     def saved(self, key: str) -> Any:
         """Return the object that is to be saved at ``key``, or None."""

@@ -57,7 +57,7 @@ def saving(instance: Any, update_fields: Iterable[str] | None, actor: Any, comme
         yield from _saved(instance, author)
     else:
         yield from _saved_fields(instance, names, author)
-    yield from _afterwards(ask(signals.post_save, "send", created=created, **told))
+    yield from _afterwards(instance, ask(signals.post_save, "send", created=created, **told))
 
 
 def _saved(instance: Any, author: dict[str, Any]) -> Operation[None]:
@@ -161,7 +161,7 @@ def _announced(instance: Any, actor: Any, comment: str) -> Operation[None]:
     told = {"sender": type(instance), "instance": instance, "update_fields": None, **author}
     yield ask(signals.pre_save, "send", **told)
     yield from _written(instance, author)
-    yield from _afterwards(ask(signals.post_save, "send", created=created, **told))
+    yield from _afterwards(instance, ask(signals.post_save, "send", created=created, **told))
 
 
 def getting_or_creating(cls: Any, key: str, new: Callable[[], Any], actor: Any, comment: str) -> Operation[Any]:
@@ -187,8 +187,8 @@ def deleting(instance: Any, actor: Any, comment: str) -> Operation[tuple[int, di
     gathering = _gathering.current.get()
     revision = _revision(instance)
     if not revision:
-        known = None if gathering is None else gathering.found.pop(_reading.key_of(cls, instance.pk), None)
-        return (0, {}) if known is None else (1, {cls._meta.label: 1})
+        gone = gathering is not None and gathering.forget(_reading.key_of(cls, instance.pk), instance)
+        return (1, {cls._meta.label: 1}) if gone else (0, {})
     told = {"sender": cls, "instance": instance, "actor": actor, "comment": comment}
     yield ask(signals.pre_delete, "send", **told)
     place = place_of(cls._declaration)
@@ -203,7 +203,7 @@ def deleting(instance: Any, actor: Any, comment: str) -> Operation[tuple[int, di
             raise (yield from conflict(instance)) from error
         wrote(place)
         _deleted(instance)
-    yield from _afterwards(ask(signals.post_delete, "send", **told))
+    yield from _afterwards(instance, ask(signals.post_delete, "send", **told))
     return 1, {cls._meta.label: 1}
 
 
@@ -307,13 +307,13 @@ def _keep(instance: Any, key: str, document: dict[str, Any], revision: int) -> N
     instance._state.adding = False
 
 
-def _afterwards(step: Step) -> Operation[None]:
-    """Carry ``step`` out now, or when what is gathered has been written."""
+def _afterwards(instance: Any, step: Step) -> Operation[None]:
+    """Carry ``step``, which is about ``instance``, out now, or when what is gathered has been written."""
     gathering = _gathering.current.get()
     if gathering is None:
         yield step
     else:
-        gathering.afterwards.append(step)
+        gathering.afterwards.append((instance, step))
 
 
 def _prepare(instance: Any, names: tuple[str, ...] | None) -> None:

@@ -192,6 +192,24 @@ def test_one_object_may_be_changed_more_than_once(shelf):
     assert shelf.read(KEY) is None
 
 
+def test_what_is_made_and_deleted_in_one_block_never_was_and_others_are_left_alone(shelf):
+    told: list[Any] = []
+
+    def note(instance: Any, **_: Any) -> None:
+        told.append(instance.code)
+
+    registry.post_save.connect(note, sender=Carrier)
+    try:
+        with registry.atomic():
+            Carrier.objects.create(code="a")
+            brief = Carrier.objects.create(code="b")
+            assert Carrier(code="a").delete() == (0, {})
+            assert brief.delete() == (1, {"shop.Carrier": 1})
+    finally:
+        registry.post_save.disconnect(note, sender=Carrier)
+    assert (shelf.read("shop.Carrier.a"), shelf.bucket.history("shop.Carrier.b"), told) == ({}, [], ["a"])
+
+
 def test_signals_after_a_save_are_sent_after_the_end(shelf):
     told: list[Any] = []
 

@@ -49,6 +49,18 @@ def test_saves_and_deletes_are_told_where_they_happen(shelf, heard, do):
     assert told[5][1]["actor"] == "bob"
 
 
+def test_an_update_tells_whether_it_made_something(shelf, heard, do):
+    for _ in range(2):
+        do(ShopConfig.objects.update, set_to(limit=3), actor="ann", comment="why")
+        do(Carrier.objects.get_or_create, code="dhl")
+        do(Carrier.objects.update, "dhl", set_to(name="D"))
+    told = [(arguments["sender"], arguments["created"]) for name, arguments in heard if name == "post_save"]
+    made = [(ShopConfig, True), (Carrier, True), (Carrier, False)]
+    assert told == [*made, (ShopConfig, False), (Carrier, False)]
+    first = heard[0][1]
+    assert (first["update_fields"], first["actor"], first["comment"]) == (None, "ann", "why")
+
+
 def test_a_receiver_of_pre_save_can_change_and_refuse(shelf, do):
     def receive(sender, instance, **_):
         if instance.banner == "no":

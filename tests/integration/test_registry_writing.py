@@ -115,6 +115,16 @@ def test_unknown_fields_and_undecodable_ones_survive_a_save(shelf, do):
     assert shelf.read(KEY) == {"banner": "b", "limit": 4, "later": [1]}
 
 
+def test_a_field_that_could_not_be_read_is_one_like_others_once_it_was_given_a_value(shelf, do):
+    shelf.put(KEY, {"limit": "many", "open": "perhaps"})
+    cfg = ShopConfig.objects.strong().get()
+    assert (cfg.limit, cfg.undecodable) == (10, ("open", "limit"))
+    for limit, stored in ((5, {"limit": 5}), (10, {})):
+        cfg.limit = limit
+        do(cfg.save)
+        assert (shelf.read(KEY), cfg.undecodable) == ({"open": "perhaps", **stored}, ("open",))
+
+
 def test_what_cannot_be_read_at_all_is_never_overwritten(shelf, do):
     good = shelf.put(KEY, {"banner": "good"})
     shelf.put(KEY, b"{broken")

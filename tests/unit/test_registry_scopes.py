@@ -8,6 +8,7 @@ import gc
 import json
 import pickle
 import uuid
+from dataclasses import replace
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -81,6 +82,12 @@ def test_the_later_name_wins_and_both_together_win_over_each():
         f"{KEY}.tenant.a",
         f"{KEY}.site.3.tenant.a",
     )
+
+
+def test_of_three_names_the_last_wins_over_the_first_two_together():
+    where = replace(SiteConfig._declaration, scopes=("a", "b", "c"))
+    parts = ("", ".a.1", ".b.2", ".a.1.b.2", ".c.3", ".a.1.c.3", ".b.2.c.3", ".a.1.b.2.c.3")
+    assert chain(where, f"{KEY}.a.1.b.2.c.3") == tuple(f"{KEY}{part}" for part in parts)
 
 
 class Number(enum.IntEnum):

@@ -15,7 +15,7 @@ from django_natskv import registry
 from tests.registry_classes import BUCKET, Carrier, ShopConfig, Zone
 
 
-class Stamped(registry.Model):
+class Filled(registry.Model):
     code = models.SlugField(primary_key=True)
     name = models.CharField(max_length=20, blank=True)
     made = models.DateTimeField(auto_now_add=True)
@@ -82,13 +82,13 @@ async def test_a_form_is_asked_in_a_coroutine_too(shelf):
 
 
 def test_fields_that_fill_themselves_are_filled(shelf, do):
-    one = do(Stamped.objects.create, code="a")
-    first = shelf.read("shop.Stamped.a")
+    one = do(Filled.objects.create, code="a")
+    first = shelf.read("shop.Filled.a")
     assert first == {"made": one.made.isoformat(), "changed": one.changed.isoformat()}
     do(one.save, update_fields=["name"])
-    assert shelf.read("shop.Stamped.a") == first
+    assert shelf.read("shop.Filled.a") == first
     do(one.save)
-    assert shelf.read("shop.Stamped.a") == {**first, "changed": one.changed.isoformat()}
+    assert shelf.read("shop.Filled.a") == {**first, "changed": one.changed.isoformat()}
     assert one.changed > one.made
 
 

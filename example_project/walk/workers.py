@@ -25,7 +25,9 @@ WORKERS = 2  # of gunicorn
 AT_ONCE = 8  # connections that are opened together, so that no worker takes them all
 PAUSE = 0.003  # seconds between two questions: a worker is to have time for more than us
 # A connection is to stay with its worker, however long the other ones take on a busy machine.
-GUNICORN = ["--workers", str(WORKERS), "--threads", str(AT_ONCE), "--keep-alive", "120", "--timeout", "0"]
+STAY = "120"  # seconds
+GUNICORN = ["--workers", str(WORKERS), "--threads", str(AT_ONCE), "--keep-alive", STAY, "--timeout", "0"]
+UVICORN = ["--timeout-keep-alive", STAY]
 
 
 @dataclass
@@ -82,7 +84,7 @@ def running(transcript: Transcript) -> Iterator[list[Worker]]:
         try:
             options = [*GUNICORN, "--log-level", "warning", "example_project.wsgi"]
             wsgi = _serve(transcript, stack, log, "gunicorn", ["--bind", "fd://{}"], options)
-            options = ["--log-level", "warning", "example_project.asgi:application"]
+            options = [*UVICORN, "--log-level", "warning", "example_project.asgi:application"]
             asgi = _serve(transcript, stack, log, "uvicorn", ["--fd", "{}"], options)
             workers = _workers("gunicorn", wsgi, "/checkout/", WORKERS)
             workers += _workers("uvicorn", asgi, "/async/checkout/", 1)

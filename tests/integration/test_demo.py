@@ -114,6 +114,8 @@ def test_the_walk_does_what_it_says_and_says_what_it_measured(demo: Demo, place:
     median, worst = map(float, re.search(r"median ([\d.]+) ms, worst ([\d.]+) ms", out).groups())  # type: ignore[union-attr]
     assert 0 < median <= worst
     assert "Traceback" not in out
+    # It would close after 5 s what is not used: a command in between may take as long.
+    assert re.search(r"-m uvicorn .*--timeout-keep-alive 120 ", out)
     of_the_shop(out)
     assert children(process.pid) == []
     # A second walk joins the data of the first one.

@@ -46,6 +46,11 @@ async def told_by_awaiting(request):
     return {"plan": "max"}
 
 
+def failing(request):
+    request.asked = getattr(request, "asked", 0) + 1
+    raise ConnectionError("the database is away")
+
+
 def told_by_database(request):
     return {"users": User.objects.count()}
 
@@ -175,6 +180,53 @@ def test_the_projects_function_is_asked_once_and_only_for_what_is_its_own(reques
     assert gather(context, "shop", "country") == {"shop": "mine", "country": None}
     assert request.asked == 1
     assert gather(Context(), "plan") == {"plan": None}
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_what_a_request_tells_is_found_out_once_whatever_else_is_given(
+    request_of, lazy, settings, django_assert_num_queries, awaited
+):
+    settings.NATSKV_FLAGS = {"CONTEXT": f"{__name__}.told_by_project"}
+    request = lazy(request_of())
+    own = Context(request)
+    needs = frozenset({"targetingKey", "groups", "plan", "number"})
+    with django_assert_num_queries(2):  # the user, and the groups
+        for number in range(3):
+            context = Context(request, attributes={"number": number}, parent=own)
+            found = (async_to_sync(context.agather) if awaited else context.gather)(needs)[1]
+            assert {name: found[name] for name in needs} == {
+                "targetingKey": str(lazy.user.pk),
+                "groups": ["beta", "press"],
+                "plan": "pro",
+                "number": number,
+            }
+    assert request.asked == 1
+    assert "number" not in own.gather(frozenset())[1]
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_user_who_is_given_is_asked_in_place_of_that_of_the_request(request_of, settings, awaited):
+    settings.NATSKV_FLAGS = {"CONTEXT": f"{__name__}.told_by_project"}
+    request = request_of(AnonymousUser())
+    own = Context(request, keeps_id=True)
+    assert own.gather(KEY, splits=True)[0] == own.new_id
+    context = Context(request, user=Plain(), attributes={"shop": "mine"}, parent=own)
+    gathered = async_to_sync(context.agather) if awaited else context.gather
+    assert gathered(frozenset({"plan"}))[1]["shop"] == "mine"
+    found = gathered(frozenset({"targetingKey", "is_authenticated", "groups", "plan", "host", ANYTHING}))[1]
+    assert (found["targetingKey"], found["is_authenticated"], found["groups"]) == ("a7", True, [])
+    assert (found["plan"], found["host"], request.asked) == ("pro", "shop.example.com", 1)
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_function_that_fails_is_asked_once_too(request_of, settings, awaited):
+    settings.NATSKV_FLAGS = {"CONTEXT": f"{__name__}.failing"}
+    request = request_of()
+    own = Context(request)
+    for context in (own, own, Context(request, attributes={"a": 1}, parent=own)):
+        with pytest.raises(ConnectionError, match="the database is away"):
+            (async_to_sync(context.agather) if awaited else context.gather)(frozenset({"plan"}))
+    assert request.asked == 1
 
 
 def test_the_projects_function_makes_nobody_staff(request_of, settings):

@@ -6,7 +6,8 @@ Owns the standard attributes, and what may be loaded for them where. Knows nothi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
@@ -44,7 +45,7 @@ class Context:
     ``user`` and ``key`` (the targeting key) go before what the request has, ``attributes`` before both. ``keeps_id``
     says that somebody sends ``new_id`` to the browser: without it, a visitor who is not signed in and has no id yet
     has no targeting key, because another one in each request would be none. ``parent`` is the request's own context,
-    where this is another one beside it: the two share the id.
+    where this is another one beside it: what the request tells is that one's to find out, and the id.
 
     It loads what is asked for, once, and nothing else. It belongs to one request, or to one question.
     """
@@ -67,9 +68,11 @@ class Context:
         """Whether the cookie with the id was looked for: what was answered then depends on it."""
         self._request = request
         self._user = _UNKNOWN if user is None else user
+        self._has_own_user = user is not None
         self._keeps_id = keeps_id
         self._parent = parent
         self._project_asked = request is None  # there is nothing to ask its function about
+        self._project_error: Exception | None = None
         self._known: dict[str, Any] = dict(attributes or {})
         given = self._known.get(TARGETING_KEY) if key is None else key  # as an attribute it is the same key
         if given is not None:
@@ -99,27 +102,39 @@ class Context:
 
     async def agather(self, needs: frozenset[str], *, splits: bool = False) -> tuple[str | None, Mapping[str, Any]]:
         """See gather()."""
-        missing = self._missing(needs)
+        await self._aload_for(self._missing(needs))
+        return self.gather(needs, splits=splits)
+
+    async def _aload_for(self, missing: frozenset[str]) -> None:
+        """Load what has to be, so that to find out what is missing waits for nothing."""
+        if self._parent is not None:
+            theirs = frozenset(name for name in missing if self._is_the_parents(name))
+            await self._parent._aload_for(theirs - self._parent._known.keys())
+            missing -= theirs
         if not missing.isdisjoint(USER) and not self._loaded():
             self._user = await self._aload()
         if "groups" in missing:
             user = self._loaded_user()
             self._known["groups"] = [group.name async for group in user.groups.all()] if _has_groups(user) else []
         if not self._project_asked and missing - STANDARD:
-            function = context_function()
-            if function is not None:
-                ask = function if iscoroutinefunction(function) else sync_to_async(function)
-                self._add(await ask(self._request))
-            self._project_asked = True
-        return self.gather(needs, splits=splits)
+            with self._asking_once():
+                function = context_function()
+                if function is not None:
+                    ask = function if iscoroutinefunction(function) else sync_to_async(function)
+                    self._add(await ask(self._request))
 
     def _missing(self, needs: frozenset[str]) -> frozenset[str]:
         wanted = needs | STANDARD if ANYTHING in needs else needs
         return wanted - self._known.keys()
 
+    def _is_the_parents(self, name: str) -> bool:
+        return self._parent is not None and not (self._has_own_user and name in USER)
+
     def _find(self, name: str) -> None:
         known = self._known
-        if name == "groups":
+        if self._parent is not None and self._is_the_parents(name):
+            self._inherit(name, self._parent)
+        elif name == "groups":
             user = self._loaded_user()
             known[name] = [group.name for group in user.groups.all()] if _has_groups(user) else []
         elif name in USER:
@@ -131,6 +146,13 @@ class Context:
         else:
             self._find_projects()
             known.setdefault(name, None)
+
+    def _inherit(self, name: str, parent: Context) -> None:
+        if name not in parent._known:
+            parent._find(name)
+        for other, fact in parent._known.items():
+            if self._is_the_parents(other):
+                self._known.setdefault(other, fact)
 
     def _find_user(self) -> None:
         user = self._loaded_user()
@@ -148,13 +170,27 @@ class Context:
     def _find_projects(self) -> None:
         if self._project_asked:
             return
-        function = context_function()
-        if function is not None:
-            if iscoroutinefunction(function):
-                if _in_event_loop():
-                    raise AwaitNeededError("what the project's function tells")
-                function = async_to_sync(function)
-            self._add(function(self._request))
+        with self._asking_once():
+            function = context_function()
+            if function is not None:
+                if iscoroutinefunction(function):
+                    if _in_event_loop():
+                        raise AwaitNeededError("what the project's function tells")
+                    function = async_to_sync(function)
+                self._add(function(self._request))
+
+    @contextmanager
+    def _asking_once(self) -> Iterator[None]:
+        """Keep it in mind when the function has told, or has failed: each flag of a view would ask it again."""
+        if self._project_error is not None:
+            raise self._project_error.with_traceback(None)
+        try:
+            yield
+        except (AwaitNeededError, SynchronousOnlyOperation):
+            raise  # it has not told yet
+        except Exception as error:
+            self._project_error = error
+            raise
         self._project_asked = True
 
     def _add(self, told: Any) -> None:

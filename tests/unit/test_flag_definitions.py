@@ -130,7 +130,8 @@ def test_the_kind_of_a_flag_follows_from_its_values():
         (lambda: d.variant("x", {"a": {"b": object()}}, default="a"), "cannot be written as JSON"),
         (lambda: d.variant("x", "a", "\ud800", default="a"), "cannot be written as JSON"),
         (lambda: d.variant("x", 1, 2**60, default=1), "too large a number"),
-        (lambda: d.variant("x", "", "a", default="a"), "declare it by one mapping of names to values"),
+        (lambda: d.variant("x", "", "empty", default=""), "not all different: '', 'empty'"),
+        (lambda: d.variant("x", {"": "a"}, default=""), "the name of a variant is not empty"),
         (lambda: d.flag("x", expires=dt.datetime(2027, 3, 1, tzinfo=dt.UTC)), "expires on a day"),
         (lambda: d.flag("x", expires="2027-03-01"), "expires on a day"),
     ],
@@ -139,6 +140,13 @@ def test_the_kind_of_a_flag_follows_from_its_values():
 def test_a_value_that_is_not_declared_is_refused(make, says):
     with pytest.raises(UsageError, match=says):
         make()
+
+
+def test_an_empty_string_is_a_value_as_any_other():
+    declared = d.variant("banner", "", "Sale", default="")
+    stored = d.definition(declared, "Sale", when=r.staff)
+    assert (stored["variants"], stored["defaultVariant"]) == ({"empty": "", "Sale": "Sale"}, "empty")
+    d.check(declared, stored)
 
 
 def test_what_is_said_of_a_flag_may_be_translated():

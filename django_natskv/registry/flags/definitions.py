@@ -19,6 +19,7 @@ from django_natskv.registry.flags.schema import STATES, Problem, evaluator_probl
 Kind = Literal["boolean", "string", "integer", "float", "object"]
 
 _ON, _OFF = "on", "off"
+_EMPTY = "empty"  # a name cannot be
 _DECLARED: Final = object()  # in place of a value: the declared default
 
 
@@ -98,16 +99,17 @@ def flag(name: str, *, default: bool = False, **about: Any) -> Declaration:
 def variant(name: str, *values: Any, default: Any, **about: Any) -> Declaration:
     """Declare the flag ``name``, a choice among ``values``; ``default`` is one of them.
 
-    The values are strings or numbers, each named by itself; or one mapping of names to values, and ``default`` the
-    name of one: objects have no names of their own. ``about`` is that of ``flag()``. Raises ``UsageError`` when values
-    are of several types, when one comes twice, and when ``default`` is none of them.
+    The values are strings or numbers, each named by itself, an empty string "empty"; or one mapping of names to
+    values, and ``default`` the name of one: objects have no names of their own. ``about`` is that of ``flag()``.
+    Raises ``UsageError`` when values are of several types, when one comes twice, when one cannot be stored, and when
+    ``default`` is none of them.
     """
     if len(values) == 1 and isinstance(values[0], Mapping):
         named = dict(values[0])
         if default not in named:
             raise UsageError(f'The default of "{name}" is the name of a variant, not {default!r}.')
         return Declaration(name, named, default, **about)
-    named = {str(value): value for value in values}
+    named = {str(value) or _EMPTY: value for value in values}
     if len(named) != len(values):
         raise UsageError(f'The values of "{name}" are not all different: {", ".join(map(repr, values))}.')
     if any(isinstance(value, Mapping) for value in values):
@@ -179,9 +181,6 @@ def _declarable(declaration: Declaration) -> None:
     """Raise ``UsageError`` for what could be declared, and then never be stored."""
     name = declaration.name
     expires: Any = declaration.expires
-    if "" in declaration.variants:
-        message = f'A value of "{name}" is empty, and so has no name: declare it by one mapping of names to values.'
-        raise UsageError(message)
     found = problems({"state": STATES[0], "variants": dict(declaration.variants)})
     if found:
         raise UsageError(f'The values of "{name}" cannot be stored: {"; ".join(map(str, found))}.')

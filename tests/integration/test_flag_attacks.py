@@ -106,7 +106,7 @@ def test_no_view_fails_for_what_is_planted(site, name):
     assert Template(source).render(RequestContext(request)) == "offold"
 
 
-@pytest.mark.parametrize("given", ["acct-7", 7, object(), None], ids=["text", "number", "object", "none"])
+@pytest.mark.parametrize("given", ["acct-7", 7, object(), None], ids=["text", "number", "object", "nothing"])
 def test_what_is_no_request_does_not_fail_when_a_rule_is_added(flags, given):
     assert Features.new_checkout.on(given) is False
     Features.new_checkout.set(True, when=r.staff)

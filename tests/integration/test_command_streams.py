@@ -17,7 +17,8 @@ full = pytest.mark.skipif(not FULL.exists(), reason="this system has no /dev/ful
 
 
 @full
-def test_a_full_disk_behind_stdout_is_one_line(manage: Manage, stocked: str):
+def test_a_full_disk_behind_stdout_is_one_line(manage: Manage, stocked: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
     with FULL.open("w") as stdout:
         process = manage.start("natskv_bucket", "dump", stocked, stdout=stdout)
         _, err = process.communicate(timeout=50)

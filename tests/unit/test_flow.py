@@ -16,7 +16,7 @@ def flow() -> Flow:
     client: Any = SimpleNamespace(
         submit=lambda _: None, forget=lambda _: None, driver=SimpleNamespace(mention=lambda _: None)
     )
-    return Flow(client, "pull")
+    return Flow(client, "pull", "watching")
 
 
 class Clock:

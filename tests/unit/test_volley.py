@@ -53,6 +53,6 @@ def test_those_without_an_answer_share_what_ended_all(volley: Volley) -> None:
 
 
 def test_a_permission_to_listen_is_no_matter_of_single_writes(volley: Volley) -> None:
-    assert not volley.refuse("subscription", "$kv.b.a", lambda needed, _what: NotConnected(needed))
-    assert volley.refuse("publish", "$kv.b.a", lambda needed, _what: NotConnected(needed))
+    assert not volley.refuse("subscription", "$KV.b.a".__eq__, lambda needed, _what: NotConnected(needed))
+    assert volley.refuse("publish", "$KV.b.a".__eq__, lambda needed, _what: NotConnected(needed))
     assert str(volley.result()[0]) == "$KV.b.a"

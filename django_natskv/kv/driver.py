@@ -140,8 +140,8 @@ class Driver:
 
     @property
     def is_begun(self) -> bool:
-        """Whether there is a loop, which nobody is stopping."""
-        return self._loop is not None and self._closing is None
+        """Whether there is a loop that takes what is posted now: one that is being stopped, only from itself."""
+        return self._loop is not None and (self._closing is None or self._in_keeper())
 
     def is_driven_here(self) -> bool:
         """Tell whether the calling thread is inside the loop, where it must not wait for anything of the loop's."""

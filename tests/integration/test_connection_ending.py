@@ -56,6 +56,14 @@ print(json.dumps(keys + [entry.key for entry in half]))
     eventually(lambda: nats_server.consumers(f"KV_{bucket_name}") == [])
 
 
+def test_a_watch_that_ends_with_the_process_leaves_no_consumer(
+    program: Callable[..., Program], nats_server: NatsServer, bucket_name: str
+) -> None:
+    code = "b.watch(lambda entry: None).initialized.result(30)"
+    assert end(program, code, nats_server, bucket_name) == []
+    eventually(lambda: nats_server.consumers(f"KV_{bucket_name}") == [])
+
+
 def test_a_child_does_not_keep_the_line_of_a_parent_that_was_killed(
     program: Callable[..., Program], nats_server: NatsServer, bucket_name: str
 ) -> None:

@@ -142,10 +142,9 @@ def test_a_reader_that_leaves_is_no_reason_to_complain(manage: Manage, stocked: 
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
-@pytest.mark.parametrize("verb", ["status", "dump"])
-def test_a_disk_that_is_full_is_one_line(manage: Manage, stocked: str, verb: str):
+def test_a_disk_that_is_full_is_one_line(manage: Manage, stocked: str):
     with Path("/dev/full").open("w") as full:
-        process = manage.start("natskv_bucket", verb, stocked, stdout=full)
+        process = manage.start("natskv_bucket", "dump", stocked, stdout=full)
         _, errors = process.communicate(timeout=50)
     assert Finished(process.returncode, err=errors).error.endswith("No space left on device.")
     assert process.returncode == 1

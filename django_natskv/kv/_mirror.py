@@ -85,6 +85,7 @@ class Mirror:
         self._next: State | None = None  # what a replay has brought so far
         self._opened: float | None = None  # when the bucket was looked at before the replay that comes or came
         self._following = False
+        self._seen = (0.0, 0)  # when the bucket was last looked at, and the newest revision that it had
 
     # --- read, from any thread ---
 
@@ -185,8 +186,9 @@ class Mirror:
     def looked(self, info: BucketInfo, asked: float, now: float) -> None:
         """Take what the server says of the bucket, asked for at ``asked``."""
         lives_changed = self._keeper.learn(info)
-        self._let_go_of_lost(info, asked)
         if not self._following:
+            if info.origin == info.bucket:  # a mirror is behind that bucket, and proves nothing
+                self._seen = (asked, info.last_revision)
             # A later look, during the replay, would be too late: what was written since may still be on its way.
             self._opened = now if self._opened is None else self._opened
             return
@@ -200,23 +202,9 @@ class Mirror:
             message = "The bucket's time to live was changed."
             raise Interrupted(message)
 
-    def _let_go_of_lost(self, info: BucketInfo, asked: float) -> None:
-        """Forget writes that were acknowledged before, and are beyond the bucket's newest revision all the same.
-
-        They were of a bucket that was made anew since, or of a server that went back; of when such a write was made,
-        only when its answer was read is known for sure, which on a busy machine may be long after.
-        """
-        if info.origin != info.bucket:
-            return  # a mirror of that bucket, which is behind
-        with self._writing:
-            for key, write in list(self.own.items()):
-                if write.since < asked and write.revision > info.last_revision:
-                    self._let_go(key)
-                    self.moment = object()
-
     def lost(self) -> None:
         """Take that a new replay is to come."""
-        self._following, self._opened = False, None
+        self._following, self._opened, self._seen = False, None, (0.0, 0)
 
     def begin(self) -> None:
         """Take that a replay begins, from nothing."""
@@ -352,7 +340,17 @@ class Mirror:
     def _outlives(self, key: str, own: Own) -> bool:
         # What was written before the bucket was looked at is in the new state, or lost with a server that went back.
         written_before = self._opened is not None and own.since < self._opened
-        return not written_before and own.revision > (self._state.revision_of(key) or 0)
+        lost = written_before or self._is_lost(own)
+        return not lost and own.revision > (self._state.revision_of(key) or 0)
+
+    def _is_lost(self, own: Own) -> bool:
+        """Tell whether a write was acknowledged before a look that has shown the bucket without it.
+
+        It was of a bucket that was made anew since, or of a server that went back. On a busy machine an answer may be
+        read long after it was given: ``since`` alone does not tell.
+        """
+        asked, last_revision = self._seen
+        return own.since < asked and own.revision > last_revision
 
     def _tell(self, key: str, old: Kept | None, new: Kept | None, revision: int) -> None:
         before = None if old is None else self._keeper.unpack(old)

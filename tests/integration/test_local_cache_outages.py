@@ -115,7 +115,8 @@ def test_a_memory_bucket_lost_with_its_server(setting, server):
     _, context, _, cache = setting(storage="memory")
     server.restart()
     eventually(lambda: "no bucket" in cache.status().reason.lower(), 10)
-    bucket = context.create_bucket({"bucket": "b", "storage": "memory"})
+    insist(context.create_bucket, {"bucket": "b", "storage": "memory"})  # on a connection that comes back by itself too
+    bucket = context.open_bucket("b")
     bucket.put("a", 1)
     equal(cache, bucket)
 

@@ -266,17 +266,26 @@ class _Teller:
             _discard(result)
             self._orphaned()
         else:
-            self._await_home(future, self._home)
+            if self._is_awaited(future, self._home):
+                future.result()
+                return
+            if inspect.getcoroutinestate(work) == inspect.CORO_CREATED:  # closed before it came to it
+                work.close()
+                _discard(result)
+            self._orphaned()
 
-    def _await_home(self, future: Future[None], home: asyncio.AbstractEventLoop) -> None:
-        """Wait for a handler, even when the watch is stopped: it may have done so itself and have more to do."""
+    @staticmethod
+    def _is_awaited(future: Future[None], home: asyncio.AbstractEventLoop) -> bool:
+        """Wait for a handler, even when the watch is stopped: it may have done so itself and have more to do.
+
+        Returns False when its loop was closed, and it will never be over.
+        """
         while not future.done():
             with contextlib.suppress(FutureTimeoutError):
                 future.exception(_LOOK_AROUND)
             if home.is_closed() and not future.done():
-                self._orphaned()
-                return
-        future.result()
+                return False
+        return True
 
     def _orphaned(self) -> None:
         message = (

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -226,6 +227,30 @@ def test_a_watch_whose_loop_is_closed_ends(connect_kv: ConnectKV, bucket_name, c
     eventually(lambda: not threads(), 5, "nobody is left to be told")
     [complaint] = complaints(caplog)
     assert "ends: the event loop" in complaint
+
+
+def test_a_watch_whose_loop_is_closed_before_it_comes_to_the_handler_ends(connect_kv: ConnectKV, bucket_name, caplog):
+    """Without a warning of Python's about a coroutine that was never awaited, which fails a test."""
+    bucket = connect_kv().kv().create_bucket({"bucket": bucket_name, "storage": "memory"})
+    called = threading.Event()
+
+    async def later() -> None:
+        """Not awaited by anybody any more."""
+
+    def handler(_entry: kv.Entry) -> Coroutine[Any, Any, None]:
+        called.set()
+        return later()
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(bucket.awatch(handler))
+    scheduled = len(loop._ready)  # type: ignore[attr-defined]
+    bucket.put("a", 1)
+    assert called.wait(5)
+    eventually(lambda: len(loop._ready) > scheduled)  # type: ignore[attr-defined]
+    loop.close()
+    eventually(lambda: not threads(), 5, "nobody is left to be told")
+    gc.collect()
+    assert any("ends: the event loop" in complaint for complaint in complaints(caplog))
 
 
 def test_a_watch_whose_loop_is_closed_under_its_handler_ends(connect_kv: ConnectKV, bucket_name, caplog):

@@ -135,7 +135,7 @@ def test_what_another_program_wrote_closes_no_page(bucket: Bucket, visitor: Visi
 
 def test_what_can_be_read_and_is_too_deep_to_be_written_is_told():
     deep: list[Any] = []
-    for _ in range(5_000):
+    for _ in range(100_000):
         deep = [deep]
     assert orders.as_text(deep) == "It is nested too deeply to be shown."
 

@@ -32,6 +32,7 @@ JOIN_TIMEOUT = 1.0  # seconds that the end of the process waits for a loop to st
 HOT = 0.02  # seconds without a blocking call after which the keeper takes the loop back
 LATE = 0.1  # seconds that a deadline was passed by when somebody looked: the process, or the caller's loop, stood still
 MOMENT = 0.25  # seconds that a step is given then, for an answer that has come and lies unread
+_ROUNDS = 100  # of cancelling what runs on a loop that ends, and what was begun by that
 
 
 class Step(Protocol):
@@ -371,10 +372,14 @@ class Driver:
     async def _finish(self) -> None:
         if self._closing is not None:
             await self._closing()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(_ROUNDS):
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            if not tasks:
+                return
+            for task in tasks:
+                task.cancel()
+            # Meanwhile others may be begun: by those, or by what was posted just before the end.
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _running_loop(self) -> Loop:
         loop = self._loop

@@ -388,3 +388,27 @@ def test_tasks_of_the_loop_are_cancelled_with_it(runner: Runner) -> None:
     eventually(lambda: tasks)
     runner.driver.stop(nothing)
     assert cancelled.wait(20)
+
+
+def test_so_are_those_that_are_begun_while_it_ends(runner: Runner) -> None:
+    """Not left to be collected, of which asyncio would warn."""
+    ended: list[int] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def endless(number: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(number)
+            if number < 3:
+                begin(number + 1)
+                await asyncio.sleep(0)  # the new one is let begin
+
+    def begin(number: int) -> None:
+        tasks.append(asyncio.get_running_loop().create_task(endless(number)))
+
+    runner.driver.post(partial(begin, 1))
+    eventually(lambda: tasks)
+    runner.driver.stop(nothing)
+    eventually(lambda: not threads(runner.driver))
+    assert (ended, [task.cancelled() for task in tasks]) == ([1, 2, 3], [True] * 3)

@@ -529,7 +529,7 @@ def test_a_disk_that_is_full_is_one_line_and_how_far_it_got(
 def test_killed_in_the_middle_a_rerun_finishes_it(manage: Manage, make: Any, file: Path, history: bool):
     source = make(history=3)
     for _ in range(3 if history else 1):
-        fill(source, 8_000)
+        fill(source, 8_000 if history else 16_000)  # so many that it is still at work when it is killed
     dump(manage, source, file, *(["--history"] if history else []))
     target = make(history=3)
     target.put("key.1", b"older")

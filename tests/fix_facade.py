@@ -136,9 +136,6 @@ def bucket(make_bucket: MakeBucket) -> Any:
 
 def fill(bucket: Any, keys: Sequence[str], value: Any = 0) -> None:
     """Put ``value`` under every key, quickly."""
-
-    async def put_all() -> None:
-        for start in range(0, len(keys), 1_000):
-            await asyncio.gather(*(bucket.plain.aput(key, value) for key in keys[start : start + 1_000]))
-
-    asyncio.run(put_all())
+    for start in range(0, len(keys), 1_000):
+        revisions = bucket.plain.write_many([kv.Change.put(key, value) for key in keys[start : start + 1_000]])
+        assert all(isinstance(revision, int) for revision in revisions)

@@ -116,15 +116,19 @@ class Dialled:
     async def close(self) -> None:
         """Close the client; never raises, never takes longer than ``CLOSE_TIMEOUT``."""
         self.closed = True
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(self.client.close(), CLOSE_TIMEOUT)
-        self.abort()
+        writer, reading = self._writer, self.client._reading_task  # noqa: SLF001 - nats-py has no public way to ask
+        if reading is not None:
+            reading.add_done_callback(_forgive)
+        try:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self.client.close(), CLOSE_TIMEOUT)
+        finally:  # also when that is cancelled; and nats-py may have let go of the line, which is open still
+            _abort(writer)
+            self.abort()
 
     def abort(self) -> None:
         """Drop the line without a word: nats-py, and TLS beneath it, would wait for a peer that may be gone."""
-        writer = self._writer
-        if writer is not None:
-            writer.transport.abort()
+        _abort(self._writer)
 
     @property
     def last_words(self) -> str:
@@ -136,6 +140,11 @@ class Dialled:
     @property
     def _writer(self) -> asyncio.StreamWriter | None:
         return getattr(self.client._transport, "_io_writer", None)  # noqa: SLF001 - nats-py has no public way to ask
+
+
+def _abort(writer: asyncio.StreamWriter | None) -> None:
+    if writer is not None:
+        writer.transport.abort()
 
 
 def _forgive(reading: asyncio.Task[Any]) -> None:

@@ -103,7 +103,7 @@ def constance(servers: Servers) -> dict[str, Any]:
         base, found = library("constance.base"), {}
     except Missing:
         return {}
-    call_command("migrate", verbosity=0)
+    call_command("migrate", run_syncdb=True, verbosity=0)
     for name, backend in (CONSTANCE | (CONSTANCE_REDIS if servers.redis else {})).items():
         base.settings.BACKEND = f"constance.backends.{backend}"
         found[name] = base.Config()

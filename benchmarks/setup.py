@@ -34,6 +34,7 @@ def configure(nats: str, redis: Mapping[str, str], memcached: str = "") -> None:
         CACHES={"default": default, **caches},
         NATSKV={"default": {"SERVERS": [nats], "NAME": "benchmark", "REQUEST_TIMEOUT": 10.0}},
         SECRET_KEY="of the benchmarks",
+        MIGRATION_MODULES={CONSTANCE: None},  # one of them asks for Redis's client, whatever the backend
         CONSTANCE_CONFIG={"BANNER": ("Sale", "the banner")},
         CONSTANCE_REDIS_CONNECTION=redis.get("memory", {}),
         USE_TZ=True,

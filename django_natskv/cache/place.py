@@ -105,14 +105,17 @@ class Place:
             return (yield Call(bucket, name, *args, **options))
 
     def ask_many(self, changes: Sequence[Change]) -> Operation[list[int | OperationalError]]:
-        """Return what ``write_many`` returns; those that met a bucket that is gone are sent again, to a new one."""
+        """Return what ``write_many`` returns; those that met a bucket that is gone are sent again, to a new one.
+
+        A value that is cached twice was cached: the server need not remember each write (ADR 10).
+        """
         if not changes:
             return []
-        results: list[int | OperationalError] = yield from self.ask("write_many", changes)
+        results: list[int | OperationalError] = yield from self.ask("write_many", changes, deduplicate=False)
         again = [place for place, result in enumerate(results) if isinstance(result, BucketNotFound)]
         if again:
             self._bucket = None
-            repeated = yield from self.ask("write_many", [changes[place] for place in again])
+            repeated = yield from self.ask("write_many", [changes[place] for place in again], deduplicate=False)
             for place, result in zip(again, repeated, strict=True):
                 results[place] = result
         return results

@@ -182,9 +182,11 @@ class Core:
         """Carry out one change whose revision nobody needs."""
         yield from self.write(change)
 
-    def write_many(self, changes: object, *, atomic: bool = False) -> Operation[list[int | OperationalError]]:
+    def write_many(
+        self, changes: object, *, atomic: bool = False, deduplicate: bool = True
+    ) -> Operation[list[int | OperationalError]]:
         """See ``Bucket.write_many``."""
-        writes = self._prepare_all(changes)
+        writes = self._prepare_all(changes, repeats=not (deduplicate or atomic))
         if atomic:
             return (yield from self._write_all(writes))
         results = yield from self._writer.write_many(self.info, writes)
@@ -209,7 +211,7 @@ class Core:
             self._tell(write, revision)
         return [*revisions]
 
-    def _prepare_all(self, changes: object) -> list[Write]:
+    def _prepare_all(self, changes: object, *, repeats: bool) -> list[Write]:
         if isinstance(changes, str | bytes) or not isinstance(changes, Iterable):
             message = f"write_many takes a list of changes, not {type(changes).__name__}."
             raise UsageError(message)
@@ -226,10 +228,10 @@ class Core:
             if says != said:
                 headers = change.wire_headers()
                 said = (dict(change.headers) if change.headers else change.headers, *says[1:])
-            prepared.append(self._prepare(change, headers))
+            prepared.append(self._prepare(change, headers, repeats=repeats))
         return prepared
 
-    def _prepare(self, change: Change, headers: dict[str, str] | None = None) -> Write:
+    def _prepare(self, change: Change, headers: dict[str, str] | None = None, *, repeats: bool = False) -> Write:
         """Return the bytes of a change; everything that can be wrong with it is, before anything is sent."""
         key = check_key(change.key)
         guard, operation = change.revision, change.operation
@@ -244,7 +246,9 @@ class Core:
         if headers is None:
             headers = change.wire_headers()
         data = self.encode(key, change.value) if operation is Did.PUT else b""
-        return Write(key, data, headers, guard, change.doing, self.name, guard == ABSENT)
+        # A guard tells a repetition from its first try by the id that was stored.
+        repeats = repeats and guard is None
+        return Write(key, data, headers, guard, change.doing, self.name, guard == ABSENT, repeats)
 
     def _create(self, write: Write) -> Operation[int]:
         for _ in range(_TRIES):

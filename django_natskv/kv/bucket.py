@@ -152,9 +152,11 @@ class Bucket:
     def write_many(self, changes: Iterable[Change], *, atomic: Literal[True]) -> list[int]: ...
 
     @overload
-    def write_many(self, changes: Iterable[Change], *, atomic: bool = False) -> list[int | OperationalError]: ...
+    def write_many(
+        self, changes: Iterable[Change], *, atomic: bool = False, deduplicate: bool = True
+    ) -> list[int | OperationalError]: ...
 
-    def write_many(self, changes: Iterable[Change], *, atomic: bool = False) -> Any:
+    def write_many(self, changes: Iterable[Change], *, atomic: bool = False, deduplicate: bool = True) -> Any:
         """Carry out several changes side by side; return, in their order, each new revision, or the error instead.
 
         There is no order among them: changes of one key belong into calls of their own. What is wrong with a change
@@ -165,18 +167,24 @@ class Bucket:
         ``WrongRevision`` with the key. At most 1,000 changes, one a key (``UsageError``). Needs nats-server 2.12, else
         ``JetStreamApiError`` before anything is sent; a bucket that was made by another program is changed to allow it
         by the first such call. After ``OperationTimedOut`` all may have been applied.
+
+        Without ``deduplicate`` the server does not remember the changes that have no guard, which saves it a fifth of
+        the time (ADR 10). One whose answer was lost with the connection is then written again, even if it had been
+        written: over what somebody else has written meanwhile, too. With a guard or ``atomic`` nothing changes.
         """
-        return self._runner.call(self._core.write_many(changes, atomic=atomic))
+        return self._runner.call(self._core.write_many(changes, atomic=atomic, deduplicate=deduplicate))
 
     @overload
     async def awrite_many(self, changes: Iterable[Change], *, atomic: Literal[True]) -> list[int]: ...
 
     @overload
-    async def awrite_many(self, changes: Iterable[Change], *, atomic: bool = False) -> list[int | OperationalError]: ...
+    async def awrite_many(
+        self, changes: Iterable[Change], *, atomic: bool = False, deduplicate: bool = True
+    ) -> list[int | OperationalError]: ...
 
-    async def awrite_many(self, changes: Iterable[Change], *, atomic: bool = False) -> Any:
+    async def awrite_many(self, changes: Iterable[Change], *, atomic: bool = False, deduplicate: bool = True) -> Any:
         """See write_many()."""
-        return await self._runner.acall(self._core.write_many(changes, atomic=atomic))
+        return await self._runner.acall(self._core.write_many(changes, atomic=atomic, deduplicate=deduplicate))
 
     def erase(
         self,

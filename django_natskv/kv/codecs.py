@@ -51,6 +51,10 @@ class BytesCodec:
 
     def encode(self, value: Any) -> bytes:
         """Return ``value`` as ``bytes``; ``TypeError`` for anything that is not bytes already."""
+        if type(value) is bytes:
+            return value
+        if type(value) is bytes:
+            return value
         if not isinstance(value, bytes | bytearray | memoryview):
             message = f"the bytes codec takes bytes, not {type(value).__name__}"
             raise TypeError(message)

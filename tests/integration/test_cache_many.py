@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+from base64 import b64decode
 from typing import Any
 
 import pytest
 
 from django_natskv.cache import NatsKVCache, backoff, chunks
 from django_natskv.cache.place import Place
+from django_natskv.connections import connections
 from django_natskv.exceptions import OperationTimedOut, PermissionsViolation
 from django_natskv.kv import Bucket
+from tests.integration.watching import ask
 
 LARGE = 600_000
 KEYS = [f"k{number}" for number in range(20)]
@@ -57,6 +60,19 @@ def test_many_keys_are_written_read_and_removed_in_a_request_each(plain, asked, 
     plain.set_many(dict.fromkeys(KEYS, 2), 0)
     assert asked == ["write_many", "write_many"]
     assert plain.get_many(KEYS) == {}
+
+
+def test_many_small_values_are_written_without_what_the_server_would_have_to_remember(plain, bucket_name):
+    def identity(key):
+        answer = ask(
+            connections["default"], f"STREAM.MSG.GET.KV_{bucket_name}", {"last_by_subj": f"$KV.{bucket_name}._.1.{key}"}
+        )
+        return b"Nats-Msg-Id" in b64decode(answer["message"]["hdrs"])
+
+    plain.set("alone", "x")
+    plain.set_many({"one": "x", "two": "y"})
+    plain.delete_many(["two", "three"])
+    assert [identity(key) for key in ("alone", "one", "two", "three")] == [True, False, False, False]
 
 
 def test_what_was_added_and_removed_with_others_is_added_again_at_once(plain, asked):

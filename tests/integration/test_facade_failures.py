@@ -161,6 +161,43 @@ def test_several_writes_whose_answers_are_lost_are_each_applied_once_and_told_tr
             assert result.may_have_been_applied
 
 
+@pytest.mark.parametrize("deduplicate", [True, False])
+def test_of_writes_whose_answers_are_lost_those_without_an_id_are_applied_again(through_proxy, deduplicate):
+    """What has a guard has an id in any case, and so what was written once is not written over what came after it."""
+    bucket, direct, proxy, server = through_proxy
+
+    def is_settled():
+        first = direct.put("updated", "old")
+        before = last_revision(server, bucket)
+        changes = [
+            kv.Change.put("put", "new"),
+            kv.Change.delete("deleted"),
+            kv.Change.update("updated", "new", first),
+            kv.Change.create(f"created{first}", "new"),
+        ]
+
+        def cut_when_they_have_arrived():
+            eventually(lambda: last_revision(server, bucket) == before + 4, 0.9)
+            proxy.cut()
+            proxy.heal()
+
+        proxy.pause("replies")
+        with ThreadPoolExecutor(1) as pool:
+            cutting = pool.submit(cut_when_they_have_arrived)
+            try:
+                results = bucket.write_many(changes, deduplicate=deduplicate)
+            finally:
+                cutting.result()
+        written = [[each for each in direct.history(change.key) if each.revision > before] for change in changes]
+        if not all(isinstance(result, int) for result in results):  # it took too long to come back
+            return False
+        assert [entries[-1].revision for entries in written] == results
+        assert list(map(len, written)) == ([1, 1, 1, 1] if deduplicate else [2, 2, 1, 1])
+        return True
+
+    eventually(is_settled, 15)
+
+
 def test_several_writes_without_answers_in_time_may_have_been_applied(through_proxy):
     bucket, _, proxy, _ = through_proxy
     with proxy.paused("replies"):

@@ -18,7 +18,6 @@ import secrets
 from collections.abc import Callable, Coroutine, Sequence
 from enum import StrEnum
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 from nats.errors import Error
@@ -45,8 +44,6 @@ logger = logging.getLogger("django_natskv.connection")
 PATIENCE = 0.5  # seconds that a request which may be repeated waits for a lost connection to come back
 
 _ANSWERS = "answers to requests"  # what is refused to who may not subscribe
-
-_SUBJECT = attrgetter("subject")
 
 Listener = Callable[[str, OperationalError | None], None]
 
@@ -242,16 +239,21 @@ class Client:
         self._receive_all((message,))
 
     def _receive_all(self, messages: Sequence[Any]) -> None:
-        start = len(self._prefix)
-        for subject, replies in itertools.groupby(messages, _SUBJECT):
+        start, position = len(self._prefix), 0
+        while position < len(messages):
+            subject = messages[position].subject
             token, _, number = subject[start:].partition("-")
             exchange = self._in_flight.get(token)
+            begin, position = position, position + 1
             if isinstance(exchange, Volley):
-                exchange.settle(int(number), next(replies))
+                exchange.settle(int(number), messages[begin])
                 if exchange.over:
                     self._in_flight.pop(token, None)
-            elif exchange is not None:
-                self.deliver_all(exchange, list(replies))
+                continue
+            while position < len(messages) and messages[position].subject == subject:
+                position += 1
+            if exchange is not None:
+                self.deliver_all(exchange, messages[begin:position])
 
     def deliver(self, exchange: Exchange, message: Any) -> None:
         """Give a reply to its exchange, and let go of it when that was the last."""

@@ -16,12 +16,12 @@ from nats.protocol.parser import AWAITING_CONTROL_LINE, Parser
 from django_natskv.kv._nats.messages import parse_delivered
 
 _LINE_END = b"\r\n"
-_SIZES = {"MSG": 1, "HMSG": 2}  # words at the end of a line that announces a message
+_SIZES = {b"MSG": 1, b"HMSG": 2}  # words at the end of a line that announces a message
 _ADDRESSES = (3, 4)  # words before them, without and with a reply address
 MOST = 100  # messages that are handed over at once: whoever takes them may let other threads go on in between
 _make = tuple.__new__
 
-_Announced = tuple[str, str, str, int, int]  # subject, number of the subscription, reply address, bytes: headers, all
+_Announced = tuple[str, bytes, str, int, int]  # subject, number of the subscription, reply address, bytes: headers, all
 
 
 class Message(NamedTuple):
@@ -88,7 +88,8 @@ class LeanParser(Parser):
         """Give the whole messages at the front of ``data`` to their sinks; return where something else begins."""
         self._wanted = position = 0
         line, length = _LINE_END, 0
-        subject = number = reply = address = ""
+        subject = reply = ""
+        number = address = b""
         head = whole = 0
         sink: Any = None
         together: list[Message] = []
@@ -116,7 +117,7 @@ class LeanParser(Parser):
         _give(sink, together)
         return position
 
-    def _sink(self, address: str) -> Any:
+    def _sink(self, address: bytes) -> Any:
         subscription = self.nc._subs.get(int(address))  # noqa: SLF001 - see ADR 0011
         return getattr(subscription, "_future", None)
 
@@ -128,14 +129,18 @@ def _give(sink: Any, messages: list[Message]) -> None:
 
 def _announced(line: bytes) -> _Announced | None:
     """Return what a line announces, None if it is no message, or not yet a line."""
-    # "replace": anybody may write under a key that is no text, and what raises here ends the read loop (F8).
-    words = line[:-2].decode("utf-8", "replace").split(" ")
+    words = line[:-2].split(b" ")
     sizes = _SIZES.get(words[0], 0)
     addresses = len(words) - sizes
     if not sizes or addresses not in _ADDRESSES:
         return None
-    reply = words[3] if addresses == _ADDRESSES[1] else ""
-    return words[1], words[2], reply, int(words[-2]) if sizes > 1 else 0, int(words[-1])
+    reply = _text(words[3]) if addresses == _ADDRESSES[1] else ""
+    return _text(words[1]), words[2], reply, int(words[-2]) if sizes > 1 else 0, int(words[-1])
+
+
+def _text(word: bytes) -> str:
+    # "replace": anybody may write under a key that is no text, and what raises here ends the read loop (F8).
+    return word.decode("utf-8", "replace")
 
 
 def block_of(headers: dict[str, Any] | None) -> bytes | None:

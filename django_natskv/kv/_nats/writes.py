@@ -37,6 +37,7 @@ class Write(NamedTuple):  # one for each of many: three times as fast as a froze
     doing: str
     bucket: str
     creates: bool = False  # it wants no live value there: a marker it may write over
+    repeats: bool = False  # it may be stored twice, and has no id
 
     @property
     def what(self) -> str:
@@ -97,7 +98,8 @@ class Writer:
     def _names(self, info: BucketInfo, group: Sequence[Write]) -> Operation[list[str | OperationalError]]:
         """Return the id of each write, or the error that it meets before it is sent."""
         if info.max_value_size < 0:
-            return [self._wire.client.new_id() for _ in group]
+            new_id = self._wire.client.new_id
+            return ["" if write.repeats else new_id() for write in group]
         names: list[str | OperationalError] = []
         for write in group:
             try:
@@ -123,8 +125,8 @@ class Writer:
             return error
 
     def _name(self, info: BucketInfo, write: Write) -> Operation[str]:
-        """Return a new id for a write, "" where it must do without; ``ValueTooLarge`` where the write has no room."""
-        name, limit = self._wire.client.new_id(), info.max_value_size
+        """Return a new id for a write, "" where it does without; ``ValueTooLarge`` where the write has no room."""
+        name, limit = "" if write.repeats else self._wire.client.new_id(), info.max_value_size
         if limit < 0 or size_of(_headers(write, name), write.data) <= limit:
             return name
         # Where the value fits and the id does not, the value goes first: a write in doubt then stays in doubt.
@@ -185,7 +187,7 @@ class Writer:
 
     def _settle(self, info: BucketInfo, write: Write, headers: dict[str, str]) -> Operation[int]:
         """Find out what became of a write whose answer was lost with the connection; send it again where it is safe."""
-        if MESSAGE_ID not in headers:
+        if MESSAGE_ID not in headers and not write.repeats:
             raise in_doubt(write.what)
         try:
             return (yield from self._send_again(info, write, headers))
@@ -195,7 +197,7 @@ class Writer:
 
     def _send_again(self, info: BucketInfo, write: Write, headers: dict[str, str]) -> Operation[int]:
         try:
-            # The server drops what it has seen under this id, and answers as it did the first time.
+            # The server drops what it has seen under its id, and answers as it did the first time.
             return (yield from self._send(info, write, headers, patient=True))
         except WrongRevision:
             # It may be our own first try that moved the key on: an unreplicated bucket compares before it looks at ids.

@@ -27,6 +27,7 @@ from django_natskv.kv.runner import Operation
 
 _AT_ONCE = 256  # requests sent side by side
 _TRIES = 5  # of a create over a marker that keeps changing
+_make = tuple.__new__
 
 
 Wrote = Callable[[BucketInfo, str, int, dict[str, str], bytes], None]
@@ -248,7 +249,7 @@ class Core:
         data = self.encode(key, change.value) if operation is Did.PUT else b""
         # A guard tells a repetition from its first try by the id that was stored.
         repeats = repeats and guard is None
-        return Write(key, data, headers, guard, change.doing, self.name, guard == ABSENT, repeats)
+        return _make(Write, (key, data, headers, guard, change.doing, self.name, guard == ABSENT, repeats))
 
     def _create(self, write: Write) -> Operation[int]:
         for _ in range(_TRIES):

@@ -179,19 +179,20 @@ class LeanClient(NatsClient):
 
     def publish_now(self, subject: str, reply: str, payload: bytes, block: bytes) -> None:
         """Publish while corked, with headers as ``block_of`` gives them; raises what ``publish`` does."""
-        if not self.is_connected:
-            raise OutboundBufferLimitError  # as nats-py does where nothing is kept until there is a connection again
         if subject.split() != [subject]:
             raise BadSubjectError  # what follows a break would be a command of its own
         if block:
-            size = len(block) + len(payload)
-            line = f"HPUB {subject} {reply} {len(block)} {size}\r\n".encode()
-            command = b"".join((line, block, payload, _LINE_END))
+            line = f"HPUB {subject} {reply} {len(block)} {len(block) + len(payload)}\r\n"
+            self.send_now(b"".join((line.encode(), block, payload, _LINE_END)))
         else:
-            line = f"PUB {subject} {reply} {len(payload)}\r\n".encode()
-            command = b"".join((line, payload, _LINE_END))
-        self._pending.append(command)
-        self._pending_data_size += len(command)
+            self.send_now(b"".join((f"PUB {subject} {reply} {len(payload)}\r\n".encode(), payload, _LINE_END)))
+
+    def send_now(self, commands: bytes) -> None:
+        """Send whole commands of the protocol while corked; raises what ``publish`` does."""
+        if not self.is_connected:
+            raise OutboundBufferLimitError  # as nats-py does where nothing is kept until there is a connection again
+        self._pending.append(commands)
+        self._pending_data_size += len(commands)
 
     def read_directly(self) -> None:
         """From now on take messages for sinks as they are read, without waking nats-py's read loop for them."""

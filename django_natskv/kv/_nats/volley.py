@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Shot(Protocol):
-    """One write as a volley sees it; ``what`` says in words what is tried."""
+    """One write as a volley sees it; ``key`` holds no space and no break, ``what`` says in words what is tried."""
 
     @property
     def key(self) -> str: ...
@@ -46,14 +46,20 @@ class Volley(Exchange):
 
     def publish(self, nats: LeanClient, address: str, most: int) -> None:
         """Publish all of them, to be answered at ``address`` and their numbers; what has over ``most`` bytes fails."""
+        prefix = self.subject
+        commands: list[bytes] = []
         for number, (shot, block) in enumerate(zip(self._shots, self._blocks, strict=True)):
             data = shot.data
             size = len(data) + len(block)
             if size > most:
                 # The server closes the connection for a message that exceeds the limit (F9).
                 self.settle(number, too_large(shot.what, size, most))
+            elif block:
+                line = f"HPUB {prefix}{shot.key} {address}{number} {len(block)} {size}\r\n"
+                commands += (line.encode(), block, data, b"\r\n")
             else:
-                nats.publish_now(self.subject + shot.key, f"{address}{number}", data, block)
+                commands += (f"PUB {prefix}{shot.key} {address}{number} {size}\r\n".encode(), data, b"\r\n")
+        nats.send_now(b"".join(commands))
 
     def settle(self, number: int, outcome: Any) -> None:
         """Take what came of the write with this number: an answer, or an error."""

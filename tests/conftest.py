@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import signal
 
+import hypothesis
+
+# A machine that is busy with other tests holds up an example for as long as it likes: no deadline, by which hypothesis
+# would call the test flaky, and no complaint that examples are made too slowly.
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
+
 # What a shell starts in the background ignores Ctrl-C, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -18,7 +18,12 @@ from django_natskv.exceptions import BucketNotFound, CodecError, InvalidDeliver,
 from tests.fix_facade import ConnectKV
 from tests.fix_servers import NatsServer
 from tests.fix_waiting import aeventually, eventually
-from tests.integration.watching import Told, complaints, ready, threads
+from tests.integration.watching import Told, complaints, patient, ready, threads
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    patient(monkeypatch)
 
 
 @pytest.fixture
@@ -124,14 +129,14 @@ def test_mistakes_are_raised_before_anything_is_sent(bucket, told, nats_server):
         bucket.watch(None)
     with pytest.raises(UsageError, match="on_error"):
         bucket.watch(told, on_error=5)
-    assert not threads()
+    assert not threads(bucket)
 
 
 def test_a_bucket_that_is_gone_is_said_to_be(bucket, context, told):
     context.delete_bucket(bucket.name)
     with pytest.raises(BucketNotFound):
         bucket.watch(told)
-    assert not threads()
+    assert not threads(bucket)
 
 
 # --- handlers ---
@@ -169,14 +174,14 @@ def test_a_plain_handler_may_call_the_bucket_and_begin_and_stop_watches(bucket, 
     gate = threading.Event()
 
     def first(entry: kv.Entry) -> None:
-        assert gate.wait(10)
+        assert gate.wait(30)
         handler(entry)
 
     bucket.put("a", 1)
     outer.append(bucket.watch(first))
     gate.set()
     eventually(lambda: told.brief == [("from-handler", 2)])
-    eventually(lambda: len(threads()) == 1, 5, "the outer watch's thread ends")
+    eventually(lambda: len(threads(bucket)) == 1, 30, "the outer watch's thread ends")
     inner[0].stop()
 
 
@@ -224,8 +229,8 @@ def test_a_watch_whose_loop_is_closed_ends(connect_kv: ConnectKV, bucket_name, c
 
     asyncio.run(begin())
     bucket.put("a", 1)
-    eventually(lambda: not threads(), 5, "nobody is left to be told")
-    [complaint] = complaints(caplog)
+    eventually(lambda: not threads(bucket), 30, "nobody is left to be told")
+    [complaint] = complaints(caplog, bucket)
     assert "ends: the event loop" in complaint
 
 
@@ -245,12 +250,12 @@ def test_a_watch_whose_loop_is_closed_before_it_comes_to_the_handler_ends(connec
     loop.run_until_complete(bucket.awatch(handler))
     scheduled = len(loop._ready)  # type: ignore[attr-defined]
     bucket.put("a", 1)
-    assert called.wait(5)
+    assert called.wait(30)
     eventually(lambda: len(loop._ready) > scheduled)  # type: ignore[attr-defined]
     loop.close()
-    eventually(lambda: not threads(), 5, "nobody is left to be told")
+    eventually(lambda: not threads(bucket), 30, "nobody is left to be told")
     gc.collect()
-    assert any("ends: the event loop" in complaint for complaint in complaints(caplog))
+    assert any("ends: the event loop" in complaint for complaint in complaints(caplog, bucket))
 
 
 def test_a_watch_whose_loop_is_closed_under_its_handler_ends(connect_kv: ConnectKV, bucket_name, caplog):
@@ -270,8 +275,8 @@ def test_a_watch_whose_loop_is_closed_under_its_handler_ends(connect_kv: Connect
 
     loop.run_until_complete(begin())
     loop.close()
-    eventually(lambda: not threads(), 5, "nobody is left to be told")
-    assert any("ends: the event loop" in complaint for complaint in complaints(caplog))
+    eventually(lambda: not threads(bucket), 30, "nobody is left to be told")
+    assert any("ends: the event loop" in complaint for complaint in complaints(caplog, bucket))
 
 
 # --- errors ---
@@ -287,7 +292,7 @@ def test_a_handlers_error_goes_to_on_error_and_not_to_the_log(bucket, caplog):
     bucket.put("b", 1)
     ready(bucket.watch(handler, on_error=errors.append))
     assert [str(error) for error in errors] == ["a", "b"]
-    assert not complaints(caplog)
+    assert not complaints(caplog, bucket)
 
 
 def test_without_on_error_it_is_reported_once(nats_server, bucket, caplog):
@@ -302,9 +307,9 @@ def test_without_on_error_it_is_reported_once(nats_server, bucket, caplog):
     ready(connection.kv().open_bucket(bucket.name).watch(handler))
     connection.close()
     assert [type(error) for error in reported] == [KeyError]
-    assert not complaints(caplog)
+    assert not complaints(caplog, bucket)
     ready(bucket.watch(handler))
-    assert len(complaints(caplog)) == 1
+    assert len(complaints(caplog, bucket)) == 1
 
 
 def test_an_entry_that_does_not_decode_is_an_error_and_the_watch_goes_on(bucket, context, told, caplog):
@@ -332,7 +337,7 @@ def test_an_on_error_that_fails_itself_is_logged(bucket, told, caplog):
     bucket.put("b", 1)
     ready(bucket.watch(handler, on_error=on_error))
     assert len(told.entries) == 2
-    assert len(complaints(caplog)) == 2
+    assert len(complaints(caplog, bucket)) == 2
 
 
 @pytest.mark.parametrize("error", [SystemExit(), asyncio.CancelledError()])
@@ -372,8 +377,12 @@ def test_a_timeout_that_a_handler_raises_is_its_error(bucket):
 
 
 @pytest.fixture
-def restless() -> Iterator[None]:
-    """Threads take turns as often as they can: between looking and calling, too."""
+def restless(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Threads take turns as often as they can: between looking and calling, too.
+
+    ``stop`` leaves a thread that has looked and not yet called so much time as a busy machine takes from it.
+    """
+    monkeypatch.setattr("django_natskv.kv.watch._ENTERED", 30)
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     yield
@@ -394,11 +403,11 @@ def test_nothing_is_told_after_stop_returned(bucket, restless):
             seen.set()  # noqa: B023
 
         watch = bucket.watch(handler)
-        assert seen.wait(5)
+        assert seen.wait(30)
         watch.stop()
         stopped.set()
         watch.stop()
-        eventually(lambda: not threads())
+        eventually(lambda: not threads(bucket))
         assert not late
 
 
@@ -424,7 +433,7 @@ async def test_nothing_is_told_on_the_loop_after_stop_returned(connect_kv: Conne
         time.sleep(0.01)  # noqa: ASYNC251 - the loop is busy meanwhile, and the next entry is made ready for it
         watch.stop()
         stopped = True
-        await aeventually(lambda: not threads())
+        await aeventually(lambda: not threads(bucket))
         assert not late
 
 
@@ -445,14 +454,14 @@ async def test_a_handler_that_stops_its_watch_may_finish(connect_kv: ConnectKV, 
 
     watches.append(await bucket.awatch(handler))
     there.set()
-    await aeventually(lambda: not threads())
+    await aeventually(lambda: not threads(bucket))
     assert log == ["a"]
 
 
 def test_a_watch_that_is_stopped_first_is_never_initialized(bucket):
     gate = threading.Event()
     bucket.put("a", 1)
-    watch = bucket.watch(lambda _entry: gate.wait(5) and None)
+    watch = bucket.watch(lambda _entry: gate.wait(30) and None)
     watch.stop()
     gate.set()
     assert watch.initialized.cancelled()
@@ -471,12 +480,12 @@ def test_many_watches_leave_nothing_behind(connect_kv: ConnectKV, nats_server: N
             ready(watch)
             assert told.brief == [("a", 1)]
         watch.stop()
-    eventually(lambda: not threads())
+    eventually(lambda: not threads(bucket))
     eventually(lambda: not nats_server.consumers(f"KV_{bucket_name}"))
     # One more than before: the connection of the watches hears its replies on one subject.
     eventually(lambda: len(nats_server.subscriptions(connection.settings.name)) <= before + 1)
     eventually(lambda: not connection._watches._spawned)
-    assert not complaints(caplog)
+    assert not complaints(caplog, bucket)
 
 
 def test_closing_the_connection_ends_its_watches(connect_kv: ConnectKV, nats_server: NatsServer, bucket_name):
@@ -485,7 +494,7 @@ def test_closing_the_connection_ends_its_watches(connect_kv: ConnectKV, nats_ser
     watch = bucket.watch(Told())
     ready(watch)
     connection.close()
-    eventually(lambda: not threads())
+    eventually(lambda: not threads(bucket))
     eventually(lambda: not nats_server.consumers(f"KV_{bucket_name}"), 20)
     watch.stop()
-    assert not nats_server.connections(connection.settings.name)
+    eventually(lambda: not nats_server.connections(connection.settings.name), 20)

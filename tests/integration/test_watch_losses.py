@@ -16,12 +16,19 @@ from django_natskv.kv.watch import _Teller
 from tests.chaos.writers import Overwriter
 from tests.fix_facade import ConnectKV
 from tests.fix_waiting import eventually
-from tests.integration.watching import Stopwatch, Told, complaints, held, purge, ready
+from tests.integration.watching import Stopwatch, Told, complaints, held, patient, purge, ready
 
 
 @pytest.fixture
 def bucket(connect_kv: ConnectKV, bucket_name: str) -> kv.Bucket:
-    return connect_kv().kv().create_bucket({"bucket": bucket_name, "storage": "memory"})
+    connection = connect_kv(request_timeout=30.0)  # the machine may hold up the server for as long as a request has
+    return connection.kv().create_bucket({"bucket": bucket_name, "storage": "memory"})
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that the machine holds up is not taken for one that has fallen silent."""
+    patient(monkeypatch)
 
 
 @pytest.fixture
@@ -54,11 +61,13 @@ def begin(bucket: kv.Bucket, **options: Any) -> Told:
     return told
 
 
-def same(told: Told, bucket: kv.Bucket, timeout: float) -> None:
-    eventually(lambda: told.held == held(bucket), timeout)
+def same(told: Told, bucket: kv.Bucket) -> None:
+    eventually(lambda: told.held == held(bucket), 30)
 
 
-def test_a_delivery_that_is_missing_is_noticed_by_the_next(bucket, lose, caplog):
+@pytest.mark.usefixtures("unhurried")
+def test_a_delivery_that_is_missing_is_noticed_by_the_next(bucket, lose, monkeypatch, caplog):
+    monkeypatch.setattr(_session, "AUDIT", 600)  # which would notice too, later
     told = begin(bucket)
     lost: list[Any] = []
 
@@ -70,47 +79,47 @@ def test_a_delivery_that_is_missing_is_noticed_by_the_next(bucket, lose, caplog)
 
     lose(first)
     bucket.put("a", 1)
-    eventually(lambda: lost)
+    eventually(lambda: lost, 30)
     bucket.put("b", 1)
-    clock = Stopwatch()
-    same(told, bucket, 5)
-    assert clock.seconds < 1.4  # an audit would have noticed too, later
-    assert "is missing" in complaints(caplog)[0]
+    same(told, bucket)
+    assert "is missing" in complaints(caplog, bucket)[0]
 
 
-def test_silence_on_a_line_that_is_alive_is_noticed(bucket, lose, caplog):
+def test_silence_on_a_line_that_is_alive_is_noticed(bucket, lose, monkeypatch, caplog):
+    monkeypatch.setattr(_session, "AUDIT", 600)  # nothing else is to notice
     told = begin(bucket)
     lose(lambda _message: True)
-    clock = Stopwatch()
-    eventually(lambda: complaints(caplog), 3)
-    assert clock.seconds < 2
-    assert "silent" in complaints(caplog)[0]
+    eventually(lambda: complaints(caplog, bucket), 30)
+    assert "silent" in complaints(caplog, bucket)[0]
     bucket.put("a", 1)
-    same(told, bucket, 2)
+    same(told, bucket)
 
 
+@pytest.mark.usefixtures("unhurried")
 @pytest.mark.parametrize("keys", [None, ["a", "b"]])
 def test_deliveries_that_never_come_are_noticed_although_there_are_heartbeats(bucket, lose, caplog, keys):
     bucket.put("a", 0)
     told = begin(bucket, keys=keys)
     lose(lambda message: not is_heartbeat(message))
     bucket.put("a", 1)  # the number of keys stays the same
-    same(told, bucket, 10)
-    assert "was not delivered" in complaints(caplog)[0]
+    same(told, bucket)
+    assert "was not delivered" in complaints(caplog, bucket)[0]
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_key_that_was_passed_over_is_noticed(bucket, monkeypatch, caplog):
     told = begin(bucket)
     whole = _Teller.apply
     monkeypatch.setattr(_Teller, "apply", lambda self, stored: stored.subject.endswith(".a") or whole(self, stored))
     bucket.put("a", 1)
     bucket.put("b", 1)
-    eventually(lambda: told.values == {"b": 1})
+    eventually(lambda: ("b", 1) in told.brief)
     monkeypatch.setattr(_Teller, "apply", whole)
-    same(told, bucket, 6)
-    assert "passed over" in complaints(caplog)[0]
+    same(told, bucket)
+    assert "passed over" in complaints(caplog, bucket)[0]
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_look_that_was_held_up_does_not_put_off_the_next(bucket, connect_kv, monkeypatch):
     monkeypatch.setattr(_session, "AUDIT", 0.2)
     bucket.put("a", 1)
@@ -126,11 +135,13 @@ def test_a_look_that_was_held_up_does_not_put_off_the_next(bucket, connect_kv, m
         return await whole(self)
 
     monkeypatch.setattr(_survey.Survey, "look", look)
-    eventually(lambda: len(held_up) == 2)
+    eventually(lambda: len(held_up) == 2, 30)
     purge(connect_kv(), bucket.name, "a")
-    eventually(lambda: not told.held, 3)
+    # Put off by twenty times what the look took, the next would come after 16 seconds.
+    eventually(lambda: not told.held, 12)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_other_keys_that_change_are_no_loss_to_a_narrowed_watch(bucket, monkeypatch, caplog):
     monkeypatch.setattr(_session, "AUDIT", 0.1)
     bucket.put("a", 1)
@@ -141,41 +152,46 @@ def test_other_keys_that_change_are_no_loss_to_a_narrowed_watch(bucket, monkeypa
         number += 1
         bucket.put("b", number)
     assert told.brief == [("a", 1)]
-    assert not complaints(caplog)
+    assert not complaints(caplog, bucket)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_quiet_part_of_a_bucket_is_not_listed_again_and_again(bucket, monkeypatch):
     monkeypatch.setattr(_session, "AUDIT", 0.05)
     listed: list[int] = []
     whole = _survey.Survey.there
 
     async def there(self: Any) -> set[str]:
-        listed.append(1)
+        if self._core.name == bucket.name:
+            listed.append(1)
         return await whole(self)
 
     looked: list[int] = []
     look = _survey.Survey.look
 
     async def counting(self: Any) -> Any:
-        looked.append(1)
+        if self._core.name == bucket.name:
+            looked.append(1)
         return await look(self)
 
     monkeypatch.setattr(_survey.Survey, "there", there)
     monkeypatch.setattr(_survey.Survey, "look", counting)
     bucket.put("a", 1)
     begin(bucket, keys="a")
-    eventually(lambda: len(looked) > 10)
-    assert len(listed) <= 2
+    in_replay = len(listed)  # as many as a server that is held up needs to deliver
+    eventually(lambda: len(looked) > 10, 30)
+    assert len(listed) <= in_replay + 2
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_bucket_under_load_is_not_taken_for_one_that_loses(bucket, nats_server, monkeypatch, caplog):
     monkeypatch.setattr(_session, "AUDIT", 0.05)
     told = begin(bucket)
     narrow = begin(bucket, keys=["k.1.>", "k.2.*"])
     keys = [f"k.{number % 10}.{number}" for number in range(3_000)]
     with Overwriter([nats_server.url], bucket.name, keys) as writers:
-        eventually(lambda: writers.changes > 4_000, 15)
+        eventually(lambda: writers.changes > 4_000, 30)
         writers.stop()
-    same(told, bucket, 10)
-    eventually(lambda: narrow.held == {k: v for k, v in held(bucket).items() if k[:4] in {"k.1.", "k.2."}})
-    assert not complaints(caplog)
+    same(told, bucket)
+    eventually(lambda: narrow.held == {k: v for k, v in held(bucket).items() if k[:4] in {"k.1.", "k.2."}}, 30)
+    assert not complaints(caplog, bucket)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,11 +20,18 @@ from tests.fix_driver import echo
 def clock(monkeypatch):
     """Time that passes by hand: ``worked`` of this thread's processor, ``now``, and the pauses that were made."""
     clock = SimpleNamespace(worked=100.0, now=1_000.0, naps=[])
-    fake: Any = SimpleNamespace(
-        thread_time=lambda: clock.worked, monotonic=lambda: clock.now, sleep=lambda _: clock.naps.append(clock.worked)
-    )
+    here = threading.get_ident()
+
+    def sleep(seconds: float) -> None:
+        if threading.get_ident() == here:  # and not a thread of a test before, on its way out
+            clock.naps.append(clock.worked)
+        else:
+            time.sleep(seconds)
+
+    fake: Any = SimpleNamespace(thread_time=lambda: clock.worked, monotonic=lambda: clock.now, sleep=sleep)
     monkeypatch.setattr(_breath, "time", fake)
-    monkeypatch.setattr(_breath, "_thread", SimpleNamespace(since=clock.worked))
+    monkeypatch.setattr(_breath, "_thread", threading.local())
+    monkeypatch.setattr(_breath._thread, "since", clock.worked, raising=False)
     monkeypatch.setattr(_breath, "_latest_request", 0.0)
     return clock
 
@@ -60,7 +69,7 @@ def test_time_in_which_a_thread_waited_is_no_work(clock):
 
 
 def test_a_thread_that_begins_owes_what_it_has_worked(clock, monkeypatch):
-    monkeypatch.setattr(_breath, "_thread", SimpleNamespace())
+    monkeypatch.setattr(_breath, "_thread", threading.local())
     breathe()
     assert len(clock.naps) == 1
 

@@ -14,9 +14,9 @@ def test_a_thread_waits_until_it_has_happened_or_for_long_enough():
     assert not done.block(0.01)
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(done.block, None) for _ in range(2)]
-        eventually(lambda: len(done._waiters) == 2)
+        eventually(lambda: len(done._waiters) == 2, 30)
         done.happen()
-        assert [each.result(5) for each in waiting] == [True, True]
+        assert [each.result(30) for each in waiting] == [True, True]
     assert done.block(None)
     assert done._waiters == []
 
@@ -24,7 +24,7 @@ def test_a_thread_waits_until_it_has_happened_or_for_long_enough():
 async def test_tasks_wait_until_it_has_happened_and_one_that_is_cancelled_takes_no_other_along():
     done = Done()
     waiting = [asyncio.create_task(done.wait()) for _ in range(3)]
-    await aeventually(lambda: len(done._waiters) == 3)
+    await aeventually(lambda: len(done._waiters) == 3, 30)
     waiting[0].cancel()
     done.happen()
     done.happen()

@@ -10,7 +10,6 @@ import os
 import re
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -25,6 +24,7 @@ import pytest
 
 from django_natskv import connections
 from tests.fix_embedded import ROOT
+from tests.fix_servers import free_port
 from tests.fix_waiting import eventually
 
 TUTORIAL = ROOT / "docs" / "tutorial" / "first-steps.md"
@@ -72,7 +72,9 @@ class Reader:
         if words[0] == "cd":
             self.directory /= words[1]
         elif words[0] == "curl":
-            self._match(command, self._fetch(words[1].replace(":8000/", f":{self.port}/")), printed)
+            url = words[1].replace(":8000/", f":{self.port}/")
+            # What was changed just before is there in moments, and not at once: whoever is too early looks again.
+            eventually(lambda: self._matches(command, self._fetch(url), printed), 50)
         elif words[-1] == "runserver":
             assert not printed
             self.server = self._start([*words, f"127.0.0.1:{self.port}", "--noreload"])
@@ -80,7 +82,7 @@ class Reader:
             process = self._start(words)
             out, _ = process.communicate(timeout=50)
             assert process.returncode == 0, out
-            self._match(command, out, printed)
+            assert self._matches(command, out, printed)
 
     def _start(self, words: list[str]) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -105,14 +107,14 @@ class Reader:
     def _fetch(self, url: str) -> str:
         def answer() -> str:
             try:
-                with urllib.request.urlopen(url, timeout=10) as response:
+                with urllib.request.urlopen(url, timeout=30) as response:
                     return str(response.read().decode())
             except urllib.error.HTTPError:
                 raise
             except OSError:
                 return ""  # it is not up yet
 
-        return eventually(answer, 20, f"an answer from {url}")
+        return eventually(answer, 50, f"an answer from {url}")
 
     def _session(self, text: str) -> None:
         """Do one session for all ``pycon`` blocks up to here: names live on from block to block."""
@@ -132,10 +134,11 @@ class Reader:
         before = path.read_text() + "\n" if found["appended"] else ""
         path.write_text(before + text[found.end() :])
 
-    def _match(self, command: str, got: str, printed: str) -> None:
-        """Compare what was printed with what the page says, if it says anything; ``...`` is anything."""
+    def _matches(self, command: str, got: str, printed: str) -> bool:
+        """Hold what was printed against what the page says, if it says anything; ``...`` is anything."""
         pattern = ".*".join(re.escape(part) for part in printed.rstrip("\n").split("..."))
         assert not printed or re.fullmatch(pattern, got.strip("\n"), re.DOTALL), f"$ {command}\n{got}"
+        return True
 
 
 def _commands(text: str) -> Iterator[tuple[str, str]]:
@@ -146,22 +149,21 @@ def _commands(text: str) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def _reader(directory: Path) -> Iterator[Reader]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    reader = Reader(directory, port)
+    reader = Reader(directory, free_port())
     try:
         yield reader
     finally:
         if reader.server is not None:
             reader.server.send_signal(signal.SIGINT)
             try:
-                reader.server.communicate(timeout=20)
+                reader.server.communicate(timeout=50)
             finally:
                 reader.server.kill()
                 reader.server.communicate()
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)  # half a dozen commands, each a process
 def test_the_first_steps_can_be_taken_as_they_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("NATSKV_EMBEDDED_DIR", raising=False)
     page = blocks(TUTORIAL.read_text())
@@ -183,7 +185,7 @@ def test_the_shop_can_be_built_as_it_is_written(tmp_path: Path, monkeypatch: pyt
         for block in blocks(SHOP.read_text()):
             reader.do(block)
         url = f"http://127.0.0.1:{reader.port}/orders/events/"
-        with urllib.request.urlopen(url, timeout=20) as stream:
+        with urllib.request.urlopen(url, timeout=50) as stream:
             lines = [stream.readline().decode() for _ in range(4)]
     assert [json.loads(line.removeprefix("data: "))["name"] for line in lines[::2]] == ["Ann", "Ben"]
 

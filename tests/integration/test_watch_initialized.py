@@ -109,6 +109,7 @@ def test_never_early_on_a_bucket_that_is_written_to_all_the_time(place, nats_ser
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)  # 30 watches of a bucket that grows by a thousand keys a second, all listed before each
 def test_in_time_on_a_bucket_that_gets_new_keys_all_the_time(place, nats_server: NatsServer):
     with Overwriter([nats_server.url], place.name, [f"k{number}" for number in range(100_000)]) as writers:
         eventually(lambda: writers.changes > 300, 30)
@@ -122,6 +123,7 @@ def test_in_time_on_a_bucket_that_gets_new_keys_all_the_time(place, nats_server:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)  # a very busy machine needs a while for so many writes
 def test_on_a_bucket_of_100_000_keys_while_other_threads_keep_their_pace(place, nats_server: NatsServer, monkeypatch):
     with Filler([nats_server.url], place.name) as filler:
         filler.fill(f"k.{number}" for number in range(100_000))

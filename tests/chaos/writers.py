@@ -80,7 +80,7 @@ class Writers:
         return self._call(self._ask(verb, body))
 
     def _call(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(20)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(50)
 
     async def _connect(self) -> Any:
         async def ignore(_error: Exception) -> None:
@@ -160,9 +160,9 @@ class Filler(Writers):
         for number, key in enumerate(keys):
             await self._client.publish(f"$KV.{self._bucket}.{key}", b"%d" % number)
             if not number % 1000:
-                await self._client.flush(10)
+                await self._client.flush(30)
         # Writes are taken in order: when this one is acknowledged, they all have been.
-        await self._client.request(f"$KV.{self._bucket}.{keys[-1]}", b"%d" % (len(keys) - 1), timeout=10)
+        await self._client.request(f"$KV.{self._bucket}.{keys[-1]}", b"%d" % (len(keys) - 1), timeout=30)
 
 
 class Overwriter(Writers):

@@ -21,7 +21,8 @@ from tests.integration.watching import Stopwatch, Told, complaints, held, patien
 
 @pytest.fixture
 def bucket(connect_kv: ConnectKV, bucket_name: str) -> kv.Bucket:
-    connection = connect_kv(request_timeout=30.0)  # the machine may hold up the server for as long as a request has
+    # The machine may hold up the server, or us, for as long as a request has otherwise.
+    connection = connect_kv(connect_timeout=30.0, request_timeout=30.0)
     return connection.kv().create_bucket({"bucket": bucket_name, "storage": "memory"})
 
 

@@ -27,7 +27,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def connection(connect_kv: ConnectKV) -> kv.Connection:
-    return connect_kv(request_timeout=30.0)
+    return connect_kv(connect_timeout=30.0, request_timeout=30.0)
 
 
 @pytest.fixture

@@ -40,8 +40,8 @@ def proxy(make_proxy: Callable[[str], Proxy], server: NatsServer) -> Proxy:
 
 @pytest.fixture
 def control(connect_kv: ConnectKV, server: NatsServer) -> kv.Connection:
-    """A connection past the proxy."""
-    return connect_kv(server)
+    """A connection past the proxy, with time to spare for a server that the machine holds up."""
+    return connect_kv(server, connect_timeout=30.0, request_timeout=30.0)
 
 
 @pytest.fixture
@@ -53,8 +53,16 @@ def make(control: kv.Connection, bucket_name: str) -> Callable[..., kv.Bucket]:
 
 
 def begin(connection: kv.Connection, bucket: kv.Bucket, **options: Any) -> Told:
+    def begun() -> kv.Watch | None:
+        try:
+            return connection.kv().open_bucket(bucket.name).watch(told, **options)
+        except OperationalError:  # the server is there, and the machine may hold it up
+            return None
+
     told = Told()
-    ready(connection.kv().open_bucket(bucket.name).watch(told, **options))
+    watch = eventually(begun, BACK)
+    assert watch is not None
+    ready(watch)
     return told
 
 

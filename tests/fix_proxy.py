@@ -21,6 +21,7 @@ from tests.fix_servers import HOST, free_port
 T = TypeVar("T")
 Direction = Literal["requests", "replies", "both"]
 
+_TURNS = 10  # of the loop; a connection needs four to become a link
 _LINGER_NONE = struct.pack("ii", 1, 0)  # on close, throw away what is unsent and send RST
 
 
@@ -120,12 +121,24 @@ class Proxy:
             self._listener = await asyncio.start_server(self._take, HOST, self.port)
 
     async def _refuse(self) -> None:
-        if self._listener is not None:
+        listener = self._listener
+        if listener is not None:
+            # What asyncio had half taken when its listener is closed stays open, served by nobody (Python 3.11).
+            for listening in listener.sockets:
+                self._loop.remove_reader(listening.fileno())
+            await self._take_all()
             # Not `wait_closed`: from Python 3.12.1 on that also waits for the connections, which go on.
-            self._listener.close()
+            listener.close()
             self._listener = None
 
+    @staticmethod
+    async def _take_all() -> None:
+        """Let every connection that asyncio has taken become a link, or a cut would miss it."""
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+
     async def _cut(self, *, reset: bool) -> int:
+        await self._take_all()
         links = list(self._links)
         for link in links:
             link.abort(reset=reset)

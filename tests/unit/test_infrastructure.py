@@ -399,6 +399,19 @@ def test_refuse_can_cut_too(proxy):
         pass
 
 
+@pytest.mark.parametrize("refuse", [True, False])
+def test_a_cut_breaks_also_what_is_just_being_taken(proxy, refuse):
+    for _ in range(20):
+        with socket.create_connection((HOST, proxy.port), 20) as client:
+            if refuse:
+                proxy.refuse(cut=True)
+            else:
+                proxy.cut()
+            with pytest.raises(ConnectionResetError):
+                list(iter(lambda: client.recv(4096), b""))  # a greeting may have come through
+        proxy.accept()
+
+
 def test_a_black_hole_swallows_and_a_healed_one_delivers(proxy):
     with Wire(proxy.url) as wire:
         proxy.blackhole()

@@ -86,6 +86,11 @@ def _find_binary(place: Path | None) -> str:
 
 
 _given_ports: set[int] = set()
+# Below those that embedded servers take, and each worker has its own: a port that is given and not taken yet, or whose
+# server is down for a while, is nobody else's.
+_PORTS = range(10_000, 20_000)
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = max(int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")), _WORKER + 1)
 
 
 def free_port() -> int:
@@ -94,8 +99,9 @@ def free_port() -> int:
     Below the ephemeral range: a server that is down for a while must find its port free again, and not taken by the
     outgoing connection of some client.
     """
+    ours = _PORTS[_WORKER::_WORKERS]
     for _ in range(1000):
-        port = 20_000 + secrets.randbelow(12_000)
+        port = secrets.choice(ours)
         if port in _given_ports:
             continue
         with socket.socket() as probe:

@@ -6,6 +6,7 @@ Owns those processes and the end of the server after a test; knows nothing of wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -33,7 +34,7 @@ from django_natskv import server
 print("up", flush=True)
 sys.stdin.readline()
 try:
-    print(json.dumps(dataclasses.asdict(server.ensure_running(Path(sys.argv[1]))), default=str), flush=True)
+    print(json.dumps(dataclasses.asdict(server.ensure_running(Path(sys.argv[1]), timeout=30)), default=str), flush=True)
 except Exception as error:
     print(json.dumps({"error": str(error), "type": type(error).__name__}), flush=True)
 exec(sys.stdin.readline())
@@ -72,11 +73,11 @@ class User:
         return self.process.stdout.readline().strip()
 
     def leave(self) -> None:
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=30)
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=30)
 
 
 @pytest.fixture
@@ -92,7 +93,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     if lease is not None:
         os.close(lease)
     if directory.exists():
-        eventually(lambda: not _files.is_taken(directory / _files.SERVER), 15, "the server to end")
+        eventually(lambda: not _files.is_taken(directory / _files.SERVER), 30, "the server to end")
 
 
 @pytest.fixture
@@ -121,7 +122,16 @@ def is_running(pid: int) -> bool:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
-    eventually(lambda: not is_running(pid), 5, "a killed process to be gone")
+    eventually(lambda: not is_running(pid), 30, "a killed process to be gone")
+
+
+def opened_below(directory: Path) -> list[Path]:
+    """Return the files below ``directory`` that this process has open, once for each time."""
+    found = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another thread has closed it meanwhile
+            found.append(descriptor.readlink())
+    return [path for path in found if path.is_relative_to(directory)]
 
 
 def stays(condition: Callable[[], object], seconds: float) -> None:

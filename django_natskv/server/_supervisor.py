@@ -66,7 +66,7 @@ class Supervisor:
     _pipe: tuple[int, int] | None = None
     _stopping: bool = False
     _lease_used: int = 0
-    _idle_since: float = 0.0
+    _idle_since: float | None = None  # when nobody was first seen to use it; None while somebody does
     _started: float = 0.0
     _quick_deaths: int = 0
 
@@ -271,9 +271,12 @@ class Supervisor:
         used = self._last_use()  # users touch the lease: one that came and went between two looks counts too
         lease = _files.take(self.directory / _files.LEASE)
         now = time.monotonic()
-        if lease is None or used != self._lease_used:
-            self._lease_used, self._idle_since = used, now
+        # Not since the last look that saw a user: this process may have been held up for long between two looks.
+        if self._idle_since is None or used != self._lease_used:
+            self._idle_since = now
+        self._lease_used = used
         if lease is None:
+            self._idle_since = None
             return False
         if now - self._idle_since < self.grace:
             _files.release(lease)

@@ -18,7 +18,7 @@ import pytest
 from django_natskv import server
 from django_natskv.exceptions import ConnectFailed
 from django_natskv.server import _files
-from tests.fix_embedded import GRACE, User, get, is_running, put, state_of, stays
+from tests.fix_embedded import GRACE, User, get, is_running, opened_below, put, state_of, stays
 from tests.fix_waiting import eventually
 
 MakeUser = Callable[..., User]
@@ -54,7 +54,7 @@ def test_threads_of_one_process_get_one_server(place: Path):
         thread.join()
     assert len(found) == 8
     assert len(set(found)) == 1
-    assert len(server._join._joined.leases) == 1
+    assert opened_below(place) == [place / _files.LEASE]
 
 
 def test_it_ends_when_its_last_user_is_gone_and_not_before(joiner: MakeUser, place: Path):
@@ -63,10 +63,10 @@ def test_it_ends_when_its_last_user_is_gone_and_not_before(joiner: MakeUser, pla
     second.join()
     first.leave()
     stays(lambda: is_running(pid), 3 * GRACE)
+    leaving = time.monotonic()
     second.leave()
-    left = time.monotonic()
-    eventually(lambda: not is_running(pid), GRACE + 5)
-    assert time.monotonic() - left > GRACE / 2
+    eventually(lambda: not is_running(pid), 30)
+    assert time.monotonic() - leaving >= GRACE
     assert "nobody used the server" in (place / _files.LOG).read_text()
     assert server.running(place) is None
 
@@ -85,7 +85,7 @@ def test_a_user_that_comes_while_it_ends_gets_a_server(joiner: MakeUser, place: 
     pid = first.join()["pid"]
     second = joiner()
     first.leave()
-    eventually(lambda: not is_running(pid) or not state_of(place).name, 5)
+    eventually(lambda: not is_running(pid) or not state_of(place).name, 30)
     assert second.join()["pid"] != pid
 
 
@@ -94,7 +94,7 @@ def test_what_was_stored_is_there_at_the_next_start_and_the_port_and_password_st
     before = first.join()
     put(before, b"kept")
     first.leave()
-    eventually(lambda: not is_running(before["pid"]), GRACE + 5)
+    eventually(lambda: not is_running(before["pid"]), 30)
     after = joiner().join()
     assert get(after) == b"kept"
     assert after["pid"] != before["pid"]
@@ -107,11 +107,11 @@ def test_a_forked_child_that_goes_on_is_a_user(joiner: MakeUser, place: Path):
     # The child closes the pipes that it shares with its parent, or the parent would seem to be there still.
     parent.tell("import os, signal; child = os.fork(); child or (os.closerange(0, 3), signal.pause())")
     children = Path(f"/proc/{parent.process.pid}/task/{parent.process.pid}/children")
-    child = int(eventually(lambda: children.read_text().split(), 5, "the child")[0])
+    child = int(eventually(lambda: children.read_text().split(), 30, "the child")[0])
     parent.kill()
     stays(lambda: is_running(pid), 3 * GRACE)
     os.kill(child, 9)
-    eventually(lambda: not is_running(pid), GRACE + 5)
+    eventually(lambda: not is_running(pid), 30)
 
 
 def test_a_forked_child_can_ask_for_the_server_itself(joiner: MakeUser, place: Path):
@@ -128,24 +128,25 @@ def test_a_fork_amid_a_start_leaves_neither_mutex_nor_start_lock_behind(place: P
     joined = server._join._Joined()
     joined.starting = os.open(place, os.O_RDONLY)
     joined.mutex.acquire()
-    descriptor = joined.starting
     joined.after_fork_in_child()
     assert vars(joined)["starting"] is None
     assert joined.mutex.acquire(blocking=False)
-    with pytest.raises(OSError, match="Bad file descriptor"):
-        os.fstat(descriptor)
+    assert opened_below(place) == []
 
 
 def test_it_listens_on_the_loopback_only(joiner: MakeUser):
     joined = joiner().join()
-    listening = _listening(joined["pid"])
-    assert listening == [("127.0.0.1", int(joined["url"].rpartition(":")[2]))]
+    ours = [("127.0.0.1", int(joined["url"].rpartition(":")[2]))]
+    eventually(lambda: _listening(joined["pid"]) == ours)  # while connections come and go, the tables may leave one out
 
 
 def _listening(pid: int) -> list[tuple[str, int]]:
     inodes = set()
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        kind, _, inode = str(descriptor.readlink()).partition(":")
+        try:
+            kind, _, inode = str(descriptor.readlink()).partition(":")
+        except FileNotFoundError:  # of a connection that has ended meanwhile
+            continue
         if kind == "socket":
             inodes.add(inode.strip("[]"))
     found = []
@@ -165,7 +166,7 @@ def test_nobody_gets_in_without_the_password(place: Path, login: dict[str, str])
     found = server.ensure_running(place)
     assert found.password not in repr(found)
     assert found.password not in found.url
-    with socket.create_connection(("127.0.0.1", state_of(place).port), 5) as connection:
+    with socket.create_connection(("127.0.0.1", state_of(place).port), 30) as connection:
         connection.sendall(f"CONNECT {json.dumps({'verbose': False, **login})}\r\nPING\r\n".encode())
         answer = b"".join(iter(lambda: connection.recv(4096), b""))
     assert b"-ERR 'Authorization Violation'" in answer
@@ -217,7 +218,7 @@ def test_a_moved_directory_is_another_project(place: Path, joiner: MakeUser):
     before = first.join()
     put(before, b"moved")
     first.leave()
-    eventually(lambda: not is_running(before["pid"]), GRACE + 5)
+    eventually(lambda: not is_running(before["pid"]), 30)
     place.parent.rename(place.parent.with_name("elsewhere"))
     moved = place.parent.with_name("elsewhere") / ".natskv"
     mover = User(moved)
@@ -249,13 +250,14 @@ def test_looking_whether_it_runs_makes_and_starts_nothing(place: Path):
 
 
 def test_the_starter_leaves_no_zombie_and_no_warning(place: Path):
-    script = f"from pathlib import Path; from django_natskv import server; server.ensure_running(Path({str(place)!r}))"
+    start = f"server.ensure_running(Path({str(place)!r}), timeout=30)"
+    script = f"from pathlib import Path; from django_natskv import server; {start}"
     ran = subprocess.run(
         [sys.executable, "-X", "dev", "-W", "error", "-c", script],
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=50,
     )
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
 

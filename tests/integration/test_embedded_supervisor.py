@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
@@ -19,7 +20,8 @@ from django_natskv import server
 from django_natskv.exceptions import ConnectFailed
 from django_natskv.server import _files, _join, _supervisor
 from django_natskv.server._supervisor import BusyError, StartError, Supervisor
-from tests.fix_embedded import is_running, kill, state_of
+from tests.fix_embedded import is_running, kill, opened_below, state_of
+from tests.fix_servers import free_port
 from tests.fix_waiting import eventually
 
 Make = Callable[..., Supervisor]
@@ -79,12 +81,19 @@ def test_a_store_that_takes_too_long_is_given_up(make: Make, tmp_path: Path, mon
 
 
 def test_a_server_that_ignores_the_order_to_end_is_killed(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_supervisor, "_START_SECONDS", 1.0)
+    up = tmp_path / "up"
+    end = Supervisor._end_child
+
+    def end_once_it_ignores_that(supervisor: Supervisor) -> None:
+        eventually(up.exists, 30)
+        end(supervisor)
+
+    monkeypatch.setattr(Supervisor, "_end_child", end_once_it_ignores_that)
+    monkeypatch.setattr(_supervisor, "_START_SECONDS", 0.2)
     monkeypatch.setattr(_supervisor, "_STOP_SECONDS", 0.2)
     monkeypatch.setattr(_supervisor, "_ATTEMPTS", 1)
     with pytest.raises(StartError, match="exit status -9"):
-        make(_script(tmp_path, f"trap '' TERM; touch {tmp_path}/up; while :; do sleep 0.05; done")).start()
-    assert (tmp_path / "up").exists()
+        make(_script(tmp_path, f"trap '' TERM; touch {up}; while :; do sleep 0.05; done")).start()
 
 
 def test_a_server_that_cannot_be_started_again_ends_the_supervisor(make: Make, place: Path, tmp_path: Path):
@@ -101,7 +110,7 @@ def test_a_server_that_cannot_be_started_again_ends_the_supervisor(make: Make, p
 
 def test_a_chosen_port_is_the_only_one_tried(make: Make, tmp_path: Path, place: Path):
     with pytest.raises(StartError, match="exit status 7"):
-        make(_script(tmp_path, "echo tried >&2; exit 7"), port=24_999).start()
+        make(_script(tmp_path, "echo tried >&2; exit 7"), port=free_port()).start()
     assert (place / _files.LOG).read_text().count("tried") == 1
 
 
@@ -112,6 +121,26 @@ def test_without_users_it_ends_after_its_grace(make: Make):
     assert is_running(pid)  # until close(): newcomers wait for the lease meanwhile
     supervisor.close()
     assert not is_running(pid)
+
+
+def test_its_grace_begins_when_nobody_uses_it_and_not_at_the_last_look_before(
+    make: Make, place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """However long it was held up between two looks."""
+    supervisor = make(grace=5.0)
+    supervisor.start()
+    now = time.monotonic()
+    monkeypatch.setattr(_supervisor, "time", SimpleNamespace(monotonic=lambda: now, strftime=time.strftime))
+    lease = _files.take(place / _files.LEASE, shared=True)
+    assert lease is not None
+    assert not supervisor._is_unused()
+    now += 10
+    _files.release(lease)
+    assert not supervisor._is_unused()
+    now += 4.9
+    assert not supervisor._is_unused()
+    now += 0.2
+    assert supervisor._is_unused()
 
 
 def test_a_newcomer_waits_for_one_that_is_ending(make: Make, place: Path):
@@ -130,15 +159,17 @@ def test_a_deleted_directory_ends_it(make: Make, place: Path, monkeypatch: pytes
     supervisor.start()
 
     def delete() -> None:
-        if moment == "before it looks":
-            shutil.rmtree(place)
+        aside = place.with_name("aside")
+        place.rename(aside)  # all of it at once, whatever the server is just writing there
+        shutil.rmtree(aside, ignore_errors=True)
 
     def delete_late() -> NoReturn:
-        shutil.rmtree(place)
+        delete()
         raise FileNotFoundError(errno.ENOENT, "gone")
 
-    delete()
-    if moment == "while it looks":
+    if moment == "before it looks":
+        delete()
+    else:
         monkeypatch.setattr(supervisor, "_heal_state", delete_late)
     supervisor.watch()
     supervisor.close()
@@ -172,12 +203,11 @@ def test_a_file_system_without_locks_is_a_clear_error(place: Path, monkeypatch: 
     def refuse(_descriptor: int, _operation: int) -> NoReturn:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    before = len(list(Path("/proc/self/fd").iterdir()))
     with monkeypatch.context() as patched:
         patched.setattr(fcntl, "flock", refuse)
         with pytest.raises(ConnectFailed, match="No locks available"):
             server.ensure_running(place)
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert opened_below(place) == []
 
 
 def test_a_thread_waits_no_longer_for_another_than_its_timeout(place: Path, monkeypatch: pytest.MonkeyPatch):
@@ -209,7 +239,7 @@ def test_stop_says_when_it_has_not_ended_in_time(place: Path):
 
 def test_one_that_was_started_beside_another_leaves_it_the_directory(make: Make, place: Path):
     pid = make().start().pid
-    _join._launch(place, time.monotonic() + 10)
+    _join._launch(place, time.monotonic() + 30)
     assert is_running(pid)
     assert state_of(place).pid == pid
 

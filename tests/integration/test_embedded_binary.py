@@ -121,10 +121,10 @@ def test_a_server_that_does_not_come_up_in_time_is_an_error_that_names_the_log(
     try:
         with pytest.raises(ConnectFailed, match=r"did not start in time.*server\.log"):
             server.ensure_running(place, timeout=1)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 20  # and not as long as it is tried
     finally:
         wait.unlink()
-    eventually(lambda: not _files.is_taken(place / _files.SUPERVISOR), 15)
+    eventually(lambda: not _files.is_taken(place / _files.SUPERVISOR), 30)
 
 
 @pytest.mark.parametrize("text", ["soon", "-1", "nan", "inf"])

@@ -104,8 +104,8 @@ def connect_kv(nats_server: NatsServer) -> Iterator[ConnectKV]:
 
 @pytest.fixture
 def context(face: Face, connect_kv: ConnectKV) -> Any:
-    """The KV context of the shared server, on each face."""
-    return face.wrap(connect_kv()).kv()
+    """The KV context of the shared server, on each face, which has time for its answers on a busy machine."""
+    return face.wrap(connect_kv(request_timeout=10.0)).kv()
 
 
 MakeBucket = Callable[..., Any]

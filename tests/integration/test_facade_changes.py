@@ -52,13 +52,13 @@ def test_headers_reach_watches_and_local_caches(nats_server, bucket_name, connec
     seen: list[kv.Entry] = []
     with_watch = bucket.watch(seen.append)
     cache = connection.local_cache(bucket.name)
-    cache.wait_ready(10)
+    cache.wait_ready(30)
     bucket.put("a", 1, headers=HEADERS)
     eventually(lambda: [entry.headers for entry in seen] == [HEADERS])
     assert cache.get("a").headers == HEADERS  # its own write
     bucket.put("list", [1], headers=HEADERS)
     other = connect(nats_server.url).local_cache(bucket.name)
-    other.wait_ready(10)
+    other.wait_ready(30)
     assert (other.get("a").headers, other.get("list").headers) == (HEADERS, HEADERS)
     assert copy.deepcopy(other.get("list")) == other.get("list")
     with_watch.stop()
@@ -139,8 +139,8 @@ def test_a_put_an_update_and_a_tombstone_expire_when_asked_to(make_bucket):
     bucket.put("deleted", 1)
     bucket.delete("deleted", marker_ttl_ms=1000)
     assert first
-    eventually(lambda: bucket.get_many(["put", "updated"]) == {}, timeout=10)
-    eventually(lambda: bucket.history("deleted") == [], timeout=10)
+    eventually(lambda: bucket.get_many(["put", "updated"]) == {}, timeout=30)
+    eventually(lambda: bucket.history("deleted") == [], timeout=30)
     assert bucket.get("kept").value == 2
 
 
@@ -220,7 +220,7 @@ def test_nothing_and_very_many_changes(make_bucket):
 
 
 def test_many_megabytes_are_given_to_the_server_in_parts(make_server, connect_kv, face):
-    context = face.wrap(connect_kv(make_server(config="max_pending: 4MB"))).kv()
+    context = face.wrap(connect_kv(make_server(config="max_pending: 4MB"), request_timeout=20.0)).kv()
     bucket = context.create_bucket({"bucket": "large"}, codec="bytes")
     results = bucket.write_many([Change.put(f"k{number}", bytes([number]) * 900_000) for number in range(24)])
     assert sorted(results) == list(range(1, 25))
@@ -252,7 +252,7 @@ def test_own_writes_of_several_changes_are_in_the_local_cache_at_once(nats_serve
     connection = connect(nats_server.url)
     bucket = connection.kv().create_bucket({"bucket": bucket_name})
     cache = connection.local_cache(bucket.name)
-    cache.wait_ready(10)
+    cache.wait_ready(30)
     for _ in range(20):
         bucket.write_many([Change.put("a", 1), Change.create("b", 2)])
         assert (cache.value("a"), cache.value("b")) == (1, 2)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import nats
 import pytest
 from nats.js.api import KeyValueConfig
-from nats.js.errors import KeyWrongLastSequenceError
+from nats.js.errors import KeyWrongLastSequenceError, NoKeysError
 
 from django_natskv import kv
 from django_natskv.exceptions import (
@@ -25,7 +26,7 @@ from tests.fix_waiting import eventually
 
 @pytest.fixture
 def on_any(any_server, connect_kv, face):
-    return face.wrap(connect_kv(any_server)).kv()
+    return face.wrap(connect_kv(any_server, request_timeout=10.0)).kv()
 
 
 def test_every_operation_on_every_server(on_any, bucket_name):  # noqa: PLR0915 - every operation is a statement
@@ -121,11 +122,11 @@ def test_many_keys_on_every_server(on_any, bucket_name):
 def test_expiry_on_every_server(on_any, bucket_name):
     bucket = on_any.create_bucket({"bucket": bucket_name, "storage": "memory", "limit_marker_ttl_ms": 60_000})
     bucket.create("a", 1, ttl_ms=1000)
-    eventually(lambda: bucket.get("a") is None, 5)
+    eventually(lambda: bucket.get("a") is None, 30)
     assert [(entry.operation, entry.value) for entry in bucket.history("a")] == [("purge", None)]
     assert bucket.create("a", 2)
     bucket.purge("a", marker_ttl_ms=1000)
-    eventually(lambda: bucket.history("a") == [], 5)
+    eventually(lambda: bucket.history("a") == [], 30)
     on_any.delete_bucket(bucket_name)
 
 
@@ -196,6 +197,14 @@ def by_nats_py(server, work):
     return asyncio.run(main())
 
 
+async def insisted(read, *key):
+    """Return what nats-py reads: again where its end came before its beginning, as happens now and then (F4)."""
+    for _ in range(20):
+        with contextlib.suppress(NoKeysError, TimeoutError):
+            return await asyncio.wait_for(read(*key), 10)
+    return []
+
+
 def test_what_nats_py_wrote_is_read_here(nats_server, context, bucket_name):
     async def write(jetstream):
         store = await jetstream.create_key_value(KeyValueConfig(bucket=bucket_name, history=5))
@@ -245,10 +254,10 @@ def test_what_is_written_here_nats_py_reads(nats_server, make_bucket):
         entry = await store.get("a")
         assert (entry.value, entry.revision) == (b'{"n":2}', second)
         assert (await store.get("a", revision=first)).value == b'{"n":1}'
-        assert await store.keys() == ["a"]
-        assert [one.value for one in await store.history("a")] == [b'{"n":1}', b'{"n":2}']
-        assert [one.operation for one in await store.history("gone")] == [None, "DEL"]
-        assert [one.operation for one in await store.history("purged")] == ["PURGE"]
+        assert await insisted(store.keys) == ["a"]
+        assert [one.value for one in await insisted(store.history, "a")] == [b'{"n":1}', b'{"n":2}']
+        assert [one.operation for one in await insisted(store.history, "gone")] == [None, "DEL"]
+        assert [one.operation for one in await insisted(store.history, "purged")] == ["PURGE"]
         with pytest.raises(KeyWrongLastSequenceError):
             await store.update("a", b"3", first)
         await store.create("gone", b"2")
@@ -280,6 +289,6 @@ def test_a_header_of_another_program_is_not_taken_for_the_servers_word(make_buck
     assert sorted(bucket.keys()) == ["k", "other"]
     seen = []
     watch = bucket.watch(lambda entry: seen.append((entry.key, entry.value)))
-    watch.initialized.result(5)
+    watch.initialized.result(30)
     watch.stop()
     assert sorted(seen) == [("k", "2"), ("other", "x")]

@@ -224,7 +224,7 @@ def test_own_writes_are_in_the_local_cache_at_once(nats_server, bucket_name, con
     connection = connect(nats_server.url)
     bucket = connection.kv().create_bucket({"bucket": bucket_name, "history": 3})
     cache = connection.local_cache(bucket.name)
-    cache.wait_ready(10)
+    cache.wait_ready(30)
     for _ in range(20):
         bucket.write_many([Change.put("a", 1), Change.create("b", 2)], atomic=True)
         assert (cache.value("a"), cache.value("b")) == (1, 2)
@@ -257,22 +257,26 @@ def test_writers_at_the_same_time_never_mix(make_bucket):
 
 
 @pytest.fixture
-def through_proxy(make_server, make_proxy, connect_kv, face, bucket_name):
-    server = make_server()
-    proxy = make_proxy(server.url)
-    direct = face.wrap(connect_kv(server)).kv().create_bucket({"bucket": bucket_name, "history": 20})
-    bucket = face.wrap(connect_kv(proxy.url, request_timeout=2.0)).kv().open_bucket(bucket_name)
-    return bucket, direct, proxy, server
+def reach(make_server, make_proxy, connect_kv, face, bucket_name):
+    def reach(request_timeout):
+        server = make_server()
+        proxy = make_proxy(server.url)
+        direct = face.wrap(connect_kv(server, request_timeout=20.0)).kv()
+        direct = direct.create_bucket({"bucket": bucket_name, "history": 20})
+        connection = connect_kv(proxy.url, request_timeout=request_timeout)
+        return face.wrap(connection).kv().open_bucket(bucket_name), direct, proxy, server
+
+    return reach
 
 
 @pytest.mark.parametrize("guarded", [True, False])
-def test_a_lost_answer_is_settled_truly(through_proxy, guarded):
-    bucket, direct, proxy, server = through_proxy
+def test_a_lost_answer_is_settled_truly(reach, guarded):
+    bucket, direct, proxy, server = reach(20.0)
     first = direct.put("a", "old")
     changes = [Change.put("x", 1), Change.update("a", 2, first) if guarded else Change.put("a", 2), Change.put("y", 3)]
 
     def cut_when_it_has_arrived() -> None:
-        eventually(lambda: stream_of(server, bucket.name)["state"]["last_seq"] > first, 1.5)
+        eventually(lambda: stream_of(server, bucket.name)["state"]["last_seq"] > first, 15)
         proxy.cut()
         proxy.heal()
 
@@ -294,18 +298,18 @@ def test_a_lost_answer_is_settled_truly(through_proxy, guarded):
 @pytest.mark.parametrize("kind", ["create", "put"])
 def test_a_server_killed_in_the_middle_leaves_all_or_nothing(make_server, connect_kv, bucket_name, kind):
     server = make_server()
-    bucket = connect_kv(server, request_timeout=5.0).kv().create_bucket({"bucket": bucket_name}, codec="bytes")
+    bucket = connect_kv(server, request_timeout=20.0).kv().create_bucket({"bucket": bucket_name}, codec="bytes")
     for number in range(5):
         keys = [f"{number}.{key}" for key in range(900)]
         changes = [getattr(Change, kind)(key, b"x" * 1000) for key in keys]
         before = arrived(server)
         with ThreadPoolExecutor(1) as pool:
             writing = pool.submit(bucket.write_many, changes, atomic=True)
-            eventually(lambda: arrived(server) > before + number * 200, 5)  # noqa: B023 - called at once
+            eventually(lambda: arrived(server) > before + number * 200, 15)  # noqa: B023 - called at once
             server.kill()
             server.start()
-            error = writing.exception(20)
-        there = eventually(lambda: answer(bucket.get_many, keys), 10)[0]  # noqa: B023
+            error = writing.exception(40)
+        there = eventually(lambda: answer(bucket.get_many, keys), 30)[0]  # noqa: B023
         assert len(there) in (0, 900)
         if error is None:
             assert len(there) == 900
@@ -325,8 +329,8 @@ def answer(call: Any, *arguments: Any) -> Any:
         return None
 
 
-def test_no_answer_in_time_is_in_doubt(through_proxy):
-    bucket, direct, proxy, _ = through_proxy
+def test_no_answer_in_time_is_in_doubt(reach):
+    bucket, direct, proxy, _ = reach(2.0)
     with proxy.paused("replies"), pytest.raises(OperationTimedOut) as caught:
         bucket.write_many([Change.put("a", 1), Change.put("b", 1)], atomic=True)
     assert caught.value.may_have_been_applied
@@ -339,7 +343,7 @@ def test_several_writes_as_one_in_a_cluster(make_cluster, connect_kv, bucket_nam
     assert len(bucket.write_many([Change.create("a", 1), Change.create("b", 1)], atomic=True)) == 2
     for number in range(4):
         if number == 2:
-            cluster.leader(f"KV_{bucket_name}").kill()
+            eventually(lambda: cluster.leader(f"KV_{bucket_name}"), 30).kill()
         found = eventually(lambda: answer(bucket.get_many, ["a", "b"]), 30)[0]
         assert len({entry.value for entry in found.values()}) == 1
         changes = [Change.update(key, entry.value + 1, entry.revision) for key, entry in found.items()]

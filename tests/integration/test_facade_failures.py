@@ -32,13 +32,30 @@ WRITES = {
 
 
 @pytest.fixture
-def through_proxy(make_server, make_proxy, connect_kv, face, bucket_name):
-    """A bucket reached through a proxy, the same bucket reached directly, the proxy and the server."""
-    server = make_server()
-    proxy = make_proxy(server.url)
-    direct = face.wrap(connect_kv(server)).kv().create_bucket({"bucket": bucket_name, "history": 20})
-    bucket = face.wrap(connect_kv(proxy.url, request_timeout=1.0)).kv().open_bucket(bucket_name)
-    return bucket, direct, proxy, server
+def reach(make_server, make_proxy, connect_kv, face, bucket_name):
+    """Give a bucket reached through a proxy, the same bucket reached directly, the proxy and the server."""
+
+    def reach(request_timeout):
+        server = make_server()
+        proxy = make_proxy(server.url)
+        direct = face.wrap(connect_kv(server, request_timeout=20.0)).kv()
+        direct = direct.create_bucket({"bucket": bucket_name, "history": 20})
+        connection = connect_kv(proxy.url, request_timeout=request_timeout)
+        return face.wrap(connection).kv().open_bucket(bucket_name), direct, proxy, server
+
+    return reach
+
+
+@pytest.fixture
+def through_proxy(reach):
+    """Where an answer is waited for that does not come."""
+    return reach(1.0)
+
+
+@pytest.fixture
+def through_cuts(reach):
+    """Where a line is cut and comes back, which takes a busy machine a while."""
+    return reach(20.0)
 
 
 def last_revision(server, bucket):
@@ -46,8 +63,8 @@ def last_revision(server, bucket):
 
 
 @pytest.mark.parametrize("write", WRITES)
-def test_a_write_whose_answer_is_lost_is_applied_once_and_told_truly(through_proxy, write, face):
-    bucket, direct, proxy, server = through_proxy
+def test_a_write_whose_answer_is_lost_is_applied_once_and_told_truly(through_cuts, write, face):
+    bucket, direct, proxy, server = through_cuts
     first = direct.put("a", "old")
     direct.delete("c")
     before, asked = last_revision(server, bucket), messages(server)
@@ -56,7 +73,7 @@ def test_a_write_whose_answer_is_lost_is_applied_once_and_told_truly(through_pro
     def cut_when_it_has_arrived():
         # A create over a marker is refused first, which writes nothing: there it is that answer that is lost.
         refused = write == "create over a marker"
-        eventually(lambda: messages(server) > asked if refused else last_revision(server, bucket) > before, 0.9)
+        eventually(lambda: messages(server) > asked if refused else last_revision(server, bucket) > before, 15)
         proxy.cut()
         proxy.heal()
 
@@ -98,16 +115,16 @@ def succeeds(call):
 
 
 @pytest.mark.parametrize("write", ["update", "delete guarded"])
-def test_a_guarded_write_whose_answer_is_lost_is_recognized_as_ones_own(through_proxy, write):
+def test_a_guarded_write_whose_answer_is_lost_is_recognized_as_ones_own(through_cuts, write):
     """The server refuses the second try, for it was the first that moved the key on: the id tells whose it is (F17)."""
-    bucket, direct, proxy, server = through_proxy
+    bucket, direct, proxy, server = through_cuts
 
     def is_settled():
         first = direct.put("a", "old")
         before = last_revision(server, bucket)
 
         def cut_when_it_has_arrived():
-            eventually(lambda: last_revision(server, bucket) > before, 0.9)
+            eventually(lambda: last_revision(server, bucket) > before, 15)
             proxy.cut()
             proxy.heal()
 
@@ -123,7 +140,7 @@ def test_a_guarded_write_whose_answer_is_lost_is_recognized_as_ones_own(through_
         assert result in (None, first + 1)
         return True
 
-    eventually(is_settled, 15)
+    eventually(is_settled, 50)
 
 
 @pytest.mark.parametrize("write", WRITES)
@@ -138,13 +155,13 @@ def test_a_write_without_an_answer_in_time_may_have_been_applied(through_proxy, 
     assert bucket.name in str(caught.value)
 
 
-def test_several_writes_whose_answers_are_lost_are_each_applied_once_and_told_truly(through_proxy):
-    bucket, direct, proxy, server = through_proxy
+def test_several_writes_whose_answers_are_lost_are_each_applied_once_and_told_truly(through_cuts):
+    bucket, direct, proxy, server = through_cuts
     changes = [kv.Change.put(f"k{number}", number) for number in range(20)] + [kv.Change.create("c", 1)]
     before = last_revision(server, bucket)
 
     def cut_when_they_have_arrived():
-        eventually(lambda: last_revision(server, bucket) == before + 21, 0.9)
+        eventually(lambda: last_revision(server, bucket) == before + 21, 15)
         proxy.cut()
         proxy.heal()
 
@@ -244,47 +261,55 @@ def kv_context_of(bucket):
     return KVContext(wire, bucket.plain._runner, wire, None, None)  # type: ignore[arg-type]
 
 
-def test_reads_go_on_over_a_cut(through_proxy):
-    bucket, direct, proxy, _ = through_proxy
+def test_reads_go_on_over_a_cut(through_cuts):
+    bucket, direct, proxy, _ = through_cuts
     direct.put("a", 1)
-    stopping = threading.Event()
+    stopping, answered = threading.Event(), threading.Event()
+    seen = set()
 
     def cut() -> int:
         cuts = 0
-        while not stopping.wait(0.2):
-            cuts += proxy.cut()
+        while not stopping.wait(0.05):
+            if answered.is_set():  # the line has come back since, however slow the machine is
+                answered.clear()
+                cuts += proxy.cut()
         return cuts
 
-    def read(number: int) -> set[int]:
-        return {entry.value for entry in (quietly(bucket.get, "a") for _ in range(number)) if entry}
+    def read() -> None:
+        entry = quietly(bucket.get, "a")
+        if entry:
+            seen.add(entry.value)
+            answered.set()
 
     with ThreadPoolExecutor(1) as pool:
         cutting = pool.submit(cut)
         try:
+            for _ in range(3_000):
+                read()
             # Without a connection a read fails at once: hundreds of them may do so between two that answer.
-            assert eventually(lambda: read(300), timeout=20) == {1}
-            assert read(3_000) <= {1}
+            eventually(lambda: read() or proxy.accepted > 3)
         finally:
             stopping.set()
         assert cutting.result() > 0
+    assert seen == {1}
 
 
-def test_compare_and_set_under_cuts_never_lies(through_proxy):
+def test_compare_and_set_under_cuts_never_lies(through_cuts):
     """One writer counts up by compare-and-set while the network is cut: each number is there once, in order."""
-    bucket, direct, proxy, _ = through_proxy
+    bucket, direct, proxy, _ = through_cuts
     direct.put("n", 0)
-    stopping = threading.Event()
-    calm = threading.Lock()  # held while the line must come back, however slow the machine is
+    stopping, back = threading.Event(), threading.Event()
 
     def cut():
         while not stopping.wait(0.03):
-            with calm:
+            if back.is_set():  # since the last cut, however slow the machine is
+                back.clear()
                 proxy.cut()
 
     with ThreadPoolExecutor(1) as pool:
         cutting = pool.submit(cut)
         try:
-            told = count_up(bucket, direct, 60, calm)
+            told = count_up(bucket, direct, 60, back)
         finally:
             stopping.set()
         cutting.result()
@@ -294,7 +319,7 @@ def test_compare_and_set_under_cuts_never_lies(through_proxy):
     assert values == sorted(set(values))
 
 
-def count_up(bucket, direct, turns, calm):
+def count_up(bucket, direct, turns, back):
     told = []
     for _ in range(turns):
         entry = direct.get("n")
@@ -307,11 +332,11 @@ def count_up(bucket, direct, turns, calm):
         except NotConnected:
             assert direct.get("n").revision == entry.revision
             told.append("not sent")
-            with calm:
-                eventually(lambda: succeeds(lambda: bucket.get("n")))
         else:
             assert direct.get("n").revision == revision
             told.append("done")
+        eventually(lambda: succeeds(lambda: bucket.get("n")))
+        back.set()
     return told
 
 
@@ -328,7 +353,7 @@ def test_what_was_acknowledged_survives_a_server_that_is_killed(make_server, con
             try:
                 acknowledged[f"k{number}"] = bucket.put(f"k{number}", number)
             except OperationalError:
-                eventually(lambda: succeeds(lambda: bucket.get("k1")), 15)
+                eventually(lambda: succeeds(lambda: bucket.get("k1")), 30)
 
     with ThreadPoolExecutor(1) as pool:
         for round_ in range(1, 4):
@@ -336,7 +361,7 @@ def test_what_was_acknowledged_survives_a_server_that_is_killed(make_server, con
             restarting = pool.submit(server.restart, hard=True)
             write_until(restarting.done, round_ * 200 + 100_000)
             restarting.result()
-    eventually(lambda: succeeds(lambda: bucket.get("k1")), 15)
+    eventually(lambda: succeeds(lambda: bucket.get("k1")), 30)
     for key, revision in acknowledged.items():
         entry = bucket.get(key)
         assert entry is not None, key
@@ -349,7 +374,7 @@ def test_what_was_acknowledged_survives_a_server_that_is_killed(make_server, con
 @pytest.fixture
 def clustered(make_cluster, connect_kv, face, bucket_name):
     cluster = make_cluster()
-    context = face.wrap(connect_kv(cluster.urls)).kv()
+    context = face.wrap(connect_kv(cluster.urls, request_timeout=5.0)).kv()
     return cluster, context, context.create_bucket({"bucket": bucket_name, "replicas": 3, "history": 20})
 
 
@@ -383,7 +408,7 @@ def test_what_was_written_to_three_is_read_at_once(clustered):
 def test_a_killed_leader_loses_nothing_and_nothing_is_told_wrong(clustered):
     cluster, _, bucket = clustered
     writer = Writer(bucket)
-    leader = eventually(lambda: cluster.leader(f"KV_{bucket.name}"), 10)
+    leader = eventually(lambda: cluster.leader(f"KV_{bucket.name}"), 30)
     with ThreadPoolExecutor(1) as pool:
         writer.write(50)
         killing = pool.submit(leader.kill)
@@ -423,7 +448,7 @@ class Writer:
                 self._recover()
 
     def _recover(self):
-        self._counted = eventually(lambda: quietly(self.bucket.get, "n"), 20).revision
+        self._counted = eventually(lambda: quietly(self.bucket.get, "n"), 40).revision
 
 
 @pytest.mark.slow
@@ -441,7 +466,8 @@ def test_without_a_quorum_a_write_fails_as_what_it_is(clustered):
     for server in cluster.servers[1:]:
         server.start(wait=False)
     eventually(lambda: succeeds(lambda: bucket.put("a", 3)), 40)
-    assert bucket.get("a").value == 3
+    # The bucket has its leader again; the cluster, which answers for reads, may be electing its own still.
+    assert eventually(lambda: quietly(bucket.get, "a"), 40).value == 3
     assert asyncio.run(bucket.plain.aget("a")).value == 3
 
 

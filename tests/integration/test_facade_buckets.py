@@ -179,11 +179,11 @@ def test_lists_go_beyond_a_page(make_server, connect_kv):
 
 def test_a_list_made_while_buckets_come_and_go(make_server, connect_kv, face):
     server = make_server()
-    context = face.wrap(connect_kv(server)).kv()
+    context = face.wrap(connect_kv(server, request_timeout=20.0)).kv()
     staying = [f"stay{number}" for number in range(5)]
     for name in staying:
         context.create_bucket({"bucket": name, "storage": "memory"}).put("a", 1)
-    other = connect_kv(server).kv()
+    other = connect_kv(server, request_timeout=20.0).kv()
     stopping = threading.Event()
 
     def churn():

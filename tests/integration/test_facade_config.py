@@ -142,7 +142,7 @@ def test_the_storage_is_on_disk_or_in_memory(make_server, connect_kv, face):
     context.create_bucket({"bucket": "kept"}).put("a", 1)
     context.create_bucket({"bucket": "lost", "storage": "memory"}).put("a", 1)
     server.restart()
-    eventually(lambda: reachable(context), 10)
+    eventually(lambda: reachable(context), 30)
     assert context.bucket_names() == ["kept"]
     assert context.open_bucket("kept").get("a").value == 1
 
@@ -167,7 +167,7 @@ def test_republish_copies_what_is_written_under_a_pattern(context, bucket_name, 
         bucket = (await listener_context(face)).open_bucket(bucket_name)
         await asyncio.to_thread(bucket.put, "elsewhere", "no")
         await asyncio.to_thread(bucket.put, "shop.a", "hello")
-        message = await subscription.next_msg(5)
+        message = await subscription.next_msg(30)
         await client.close()
         return message
 
@@ -183,7 +183,7 @@ def test_republish_copies_what_is_written_under_a_pattern(context, bucket_name, 
 def test_placement_chooses_a_server_by_its_tags(make_cluster, connect_kv, face):
     # One server is enough of a cluster to have tags.
     cluster = make_cluster(config='server_tags: ["eu", "ssd"]', size=2)
-    context = face.wrap(connect_kv(cluster.urls)).kv()
+    context = face.wrap(connect_kv(cluster.urls, request_timeout=20.0)).kv()
     placement = {"cluster": "test", "tags": ("eu", "ssd")}
     context.create_bucket({"bucket": "b", "placement": {"cluster": "test", "tags": ["eu", "ssd"]}})
     assert context.bucket_status("b").placement == placement

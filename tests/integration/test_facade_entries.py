@@ -124,7 +124,7 @@ def test_what_was_there_throughout_is_complete_while_others_write(make_bucket, c
     bucket = make_bucket()
     keys = [f"k.{number}" for number in range(50)]
     fill(bucket, keys)
-    writer = connect_kv().kv().open_bucket(bucket.name)
+    writer = connect_kv(request_timeout=20.0).kv().open_bucket(bucket.name)
     stop = threading.Event()
 
     def write() -> None:
@@ -160,13 +160,14 @@ def test_a_key_that_is_deleted_behind_the_reader_comes_again_as_a_marker(make_bu
 
 @pytest.mark.parametrize("history", [False, True])
 def test_it_goes_on_after_a_lost_connection_and_a_lost_consumer(
-    make_bucket, connect_kv, make_proxy, nats_server, face, history
+    make_bucket, connect_kv, make_proxy, nats_server, face, history, monkeypatch
 ):
+    monkeypatch.setattr("django_natskv.kv._reading._TRIES", 50)  # however long the line takes to come back
     bucket = make_bucket(history=2)
     keys = [f"k.{number}" for number in range(2_500)]
     fill(bucket, keys)
     proxy = make_proxy(nats_server.url)
-    through = face.wrap(connect_kv(proxy.url)).kv().open_bucket(bucket.name)
+    through = face.wrap(connect_kv(proxy.url, request_timeout=20.0)).kv().open_bucket(bucket.name)
     reading = through.entries(history=history)
     found = [next(reading)]
     proxy.cut()

@@ -78,7 +78,7 @@ def test_get_many_of_the_longest_keys_there_are(make_bucket):
 
 def test_get_many_of_values_that_do_not_fit_into_one_answer(make_server, connect_kv, face, bucket_name):
     server = make_server(config="max_pending: 4MB")
-    context = face.wrap(connect_kv(server)).kv()
+    context = face.wrap(connect_kv(server, request_timeout=20.0)).kv()
     bucket = context.create_bucket({"bucket": bucket_name}, codec="bytes")
     keys = [f"k{number}" for number in range(24)]
     for key in keys:
@@ -89,7 +89,7 @@ def test_get_many_of_values_that_do_not_fit_into_one_answer(make_server, connect
 
 def test_get_many_and_history_of_values_of_which_one_alone_is_larger_than_an_answer(make_server, connect_kv, face):
     server = make_server(config="max_payload: 8MB")
-    context = face.wrap(connect_kv(server)).kv()
+    context = face.wrap(connect_kv(server, request_timeout=20.0)).kv()
     bucket = context.create_bucket({"bucket": "large", "history": 4}, codec="bytes")
     keys = [f"k{number}" for number in range(6)]
     for key in keys:
@@ -145,7 +145,7 @@ def test_purge_deletes_of_very_many(make_bucket, context):
 
 def test_a_key_that_is_made_again_during_purge_deletes_lives(make_bucket, connect_kv):
     bucket = make_bucket(history=4)
-    other = connect_kv().kv().open_bucket(bucket.name)
+    other = connect_kv(request_timeout=20.0).kv().open_bucket(bucket.name)
     stopping = threading.Event()
 
     def make_again():
@@ -170,14 +170,14 @@ def test_a_key_that_is_made_again_during_purge_deletes_lives(make_bucket, connec
 
 def test_a_read_in_several_parts_may_take_its_time_for_each(connect_kv, make_bucket, monkeypatch):
     bucket = make_bucket(storage="memory")
-    keys = [f"k.{number}" for number in range(3 * MAX_MATCHES)]
+    keys = [f"k.{number}" for number in range(5 * MAX_MATCHES)]
     fill(bucket, keys)
     begin = Exchange.begin
 
     def late(self, done):
-        # Each part takes most of the time that there is for one.
-        self._client.later(0.6, partial(begin, self, done)) if self.many else begin(self, done)
+        # Together the parts take longer than there is for one.
+        self._client.later(0.5, partial(begin, self, done)) if self.many else begin(self, done)
 
     monkeypatch.setattr(Exchange, "begin", late)
-    impatient = connect_kv(request_timeout=1.0).kv().open_bucket(bucket.name)
+    impatient = connect_kv(request_timeout=2.0).kv().open_bucket(bucket.name)
     assert list(impatient.get_many(keys)) == keys

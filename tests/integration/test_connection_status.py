@@ -55,14 +55,14 @@ def test_a_loss_does_not_overtake_what_another_thread_is_telling(
     listener.armed.set()
     cache = connection.local_cache(bucket_name)
     cache.start()
-    assert listener.held.wait(10)  # on the thread of the watches, which has just connected
+    assert listener.held.wait(30)  # on the thread of the watches, which has just connected
     proxy.refuse(cut=True)  # which the thread of the requests finds
-    assert listener.said.wait(10)
-    eventually(lambda: listener.told[-1] == "disconnected")
+    assert listener.said.wait(30)
+    eventually(lambda: listener.told[-1] == "disconnected", 30)
     assert "connected" not in listener.told[listener.told.index("disconnected") :]
     proxy.accept()
-    live(cache)
-    eventually(lambda: listener.told[-1] == "connected")
+    live(cache, 30)
+    eventually(lambda: listener.told[-1] == "connected", 30)
     context.delete_bucket(bucket_name)
     connection.close()
 
@@ -77,12 +77,12 @@ class Listener:
     def connection_status(self, status, error):
         if status == "connected" and os.getpid() == PARENT:
             self.held.set()
-            self.going_on.wait(20)
+            self.going_on.wait(40)
 
 PARENT = os.getpid()
 connection = kv.Connection(kv.ConnectionSettings(servers=(URL,)), listener=Listener())
 threading.Thread(target=connection.kv, daemon=True).start()
-assert Listener.held.wait(10)
+assert Listener.held.wait(20)
 pid = os.fork()
 if pid == 0:
     os.write(1, (json.dumps(len(connection.kv().list_buckets()) >= 0) + "\\n").encode())

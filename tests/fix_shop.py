@@ -64,6 +64,8 @@ def shop(
     """The example project on the shared server, the bucket of its orders not made yet."""
     for name in SETTINGS:
         setattr(settings, name, getattr(example, name))
+    # A copy that takes a busy machine long is waited for, or a page would show what is declared.
+    settings.NATSKV = {"default": {**natskv, "LOCAL_CACHE": {"WAIT": 20.0}}}
     cache = {"BACKEND": "django_natskv.cache.NatsKVCache", "LOCATION": f"{bucket_name}-cache"}
     pages = {**cache, "KEY_PREFIX": "pages", "OPTIONS": example.CACHES["default"]["OPTIONS"]}
     settings.CACHES = {"default": pages, "sessions": {**cache, "KEY_PREFIX": "sessions"}}

@@ -21,6 +21,8 @@ BUCKET = "constance-tests"
 def bucket(natskv: Any, settings: Any) -> Any:
     """The bucket as another program sees it, absent to begin with."""
     settings.CONSTANCE_NATSKV_BUCKET = BUCKET
+    # A copy that takes a busy machine long is waited for, or the first reads would find nothing.
+    settings.NATSKV = {"default": {**natskv, "LOCAL_CACHE": {"WAIT": 20.0}}}
     context = connections["default"].kv()
     with contextlib.suppress(BucketNotFound):
         context.delete_bucket(BUCKET)

@@ -187,7 +187,7 @@ def test_the_stream_replays_completes_and_follows(bucket: Bucket, client: Client
 
 def test_a_stream_whose_browser_left_leaves_no_watch(bucket: Bucket, client: Client, nats_server: Any):
     response: Any = client.get("/orders/events/")
-    next(response.streaming_content)
+    next(event for event in map(parsed, response.streaming_content) if event[0] == "complete")
     assert nats_server.consumers(f"KV_{bucket.name}")
     response.close()
     eventually(lambda: nats_server.consumers(f"KV_{bucket.name}") == [])
@@ -201,11 +201,11 @@ async def test_the_awaited_stream_does_the_same_and_leaves_no_watch(bucket: Buck
     }  # fmt: skip
     server = ApplicationCommunicator(get_asgi_application(), scope)
     await server.send_input({"type": "http.request", "body": b""})
-    assert (await server.receive_output(5))["status"] == 200
+    assert (await server.receive_output(30))["status"] == 200
 
     async def following() -> tuple[str, Any]:
         while True:
-            event = parsed((await server.receive_output(5))["body"])
+            event = parsed((await server.receive_output(30))["body"])
             if event[0]:
                 return event
 
@@ -214,7 +214,7 @@ async def test_the_awaited_stream_does_the_same_and_leaves_no_watch(bucket: Buck
     await bucket.aput("order.2", "two")
     assert (await following())[1]["value"] == '"two"'
     await server.send_input({"type": "http.disconnect"})
-    await server.wait(5)
+    await server.wait(30)
     await asyncio.to_thread(eventually, lambda: nats_server.consumers(f"KV_{bucket.name}") == [])
 
 

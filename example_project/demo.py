@@ -29,6 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parts = parser.add_mutually_exclusive_group()
     parts.add_argument("--once", action="store_true", help="end after the walk")
     parts.add_argument("--serve", action="store_true", help="leave the walk out")
+    parser.add_argument("--port", type=int, default=PORT, help="serve on this port, or the next free one (%(default)s)")
     options = parser.parse_args(arguments)
     os.environ["DJANGO_SETTINGS_MODULE"] = "example_project.settings"
     # A pipe is to show each line when it happens, too.
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import django  # noqa: PLC0415 - from here on Ctrl-C is understood, and the settings are known
 
     django.setup()
-    return (0 if options.serve else _walk()) or (0 if options.once else _serve())
+    return (0 if options.serve else _walk()) or (0 if options.once else _serve(options.port))
 
 
 def _walk() -> int:
@@ -52,8 +53,8 @@ def _walk() -> int:
     return 0
 
 
-def _serve() -> int:
-    """Serve the example until Ctrl-C."""
+def _serve(wanted: int) -> int:
+    """Serve the example until Ctrl-C, on the port that is wanted or the next free one."""
     from django.core.management import CommandError, call_command  # noqa: PLC0415
 
     from example_project.transcript import Transcript  # noqa: PLC0415
@@ -63,11 +64,11 @@ def _serve() -> int:
     except CommandError as error:
         print(f"The buckets of the shop cannot be made. {error}", file=sys.stderr)
         return 1
-    port = free_port(PORT)
+    port = free_port(wanted)
     transcript = Transcript()
     transcript.title("The shop, in your browser")
-    if port != PORT:
-        transcript.say(f"Port {PORT} of {HOST} is taken by another program: this is on port {port} instead.")
+    if port != wanted:
+        transcript.say(f"Port {wanted} of {HOST} is taken by another program: this is on port {port} instead.")
     transcript.good(f"http://{HOST}:{port}/")
     transcript.say("Leave it open in a browser, and change something from another terminal:")
     for words in HINTS:

@@ -19,9 +19,10 @@ from django_natskv import server
 from example_project.demo import HOST, free_port
 from example_project.transcript import Transcript, WalkFailed
 from tests.fix_embedded import GRACE, ROOT
+from tests.fix_servers import free_port as unused_port
 from tests.fix_waiting import eventually
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]  # five processes each, on a busy machine
 
 Demo = Callable[..., "subprocess.Popen[str]"]
 STEPS = [
@@ -62,9 +63,11 @@ def demo(place: Path) -> Iterator[Demo]:
     made: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, stdout: int = subprocess.PIPE, **more: str) -> subprocess.Popen[str]:
+        # Those of other workers look for a free port at the same time.
+        port = [] if "--port" in arguments else ["--port", str(unused_port())]
         made.append(
             subprocess.Popen(
-                [sys.executable, "-m", "example_project.demo", *arguments],
+                [sys.executable, "-m", "example_project.demo", *arguments, *port],
                 cwd=ROOT,
                 env=environment(place, **more),
                 stdin=subprocess.DEVNULL,
@@ -100,10 +103,10 @@ def read_until(process: subprocess.Popen[str], text: str) -> str:
     return "".join(lines)
 
 
-@pytest.mark.timeout(150)  # two walks, with five processes each
+@pytest.mark.timeout(300)  # two walks
 def test_the_walk_does_what_it_says_and_says_what_it_measured(demo: Demo, place: Path):
     process = demo("--once")
-    out, err = process.communicate(timeout=70)
+    out, err = process.communicate(timeout=120)
     assert (process.returncode, err) == (0, ""), out
     chapters = [re.search(rf"^{number}\. {title}", out, re.MULTILINE) for number, title in enumerate(STEPS, 1)]
     assert all(chapters)
@@ -120,9 +123,9 @@ def test_the_walk_does_what_it_says_and_says_what_it_measured(demo: Demo, place:
     assert children(process.pid) == []
     # A second walk joins the data of the first one.
     process = demo("--once")
-    assert (process.communicate(timeout=70)[1], process.returncode) == ("", 0)
+    assert (process.communicate(timeout=120)[1], process.returncode) == ("", 0)
     assert children(process.pid) == []
-    eventually(lambda: server.running(place) is None, 15, "the unused server to end")
+    eventually(lambda: server.running(place) is None, 30, "the unused server to end")
 
 
 def of_the_shop(out: str) -> None:
@@ -159,7 +162,7 @@ def test_on_a_terminal_it_is_coloured_unless_told_not_to_be(demo: Demo):
         while b"nats-server" not in said:
             said += os.read(ours, 4096)
         os.killpg(process.pid, signal.SIGINT)
-        process.wait(20)
+        process.wait(60)
         os.close(ours)
         return said
 
@@ -173,17 +176,17 @@ def test_it_serves_the_example_until_ctrl_c(demo: Demo, place: Path):
     assert STEPS[0] not in out
     url = re.search(r"^  (http://127\.0\.0\.1:\d+/)$", out, re.MULTILINE)
     assert url
-    with urllib.request.urlopen(url[1], timeout=10) as response:
+    with urllib.request.urlopen(url[1], timeout=60) as response:
         assert "Tea shop" in response.read().decode()
-    with urllib.request.urlopen(f"{url[1]}orders/events/", timeout=10) as stream:
+    with urllib.request.urlopen(f"{url[1]}orders/events/", timeout=60) as stream:
         assert stream.readline() == b"event: complete\n"
         os.killpg(process.pid, signal.SIGINT)  # while a page is open
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 0
     assert "Traceback" not in err
     assert [line for line in err.splitlines() if '"GET /' not in line] == []
     assert children(process.pid) == []
-    eventually(lambda: server.running(place) is None, 15, "the unused server to end")
+    eventually(lambda: server.running(place) is None, 30, "the unused server to end")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
@@ -191,7 +194,7 @@ def test_it_ends_as_cleanly_by_other_signals(demo: Demo, number: signal.Signals)
     process = demo("--serve")
     read_until(process, "Quit the server")
     process.send_signal(number)
-    assert process.communicate(timeout=20)[1] == ""
+    assert process.communicate(timeout=60)[1] == ""
     assert process.returncode == 128 + number
     assert children(process.pid) == []
 
@@ -213,7 +216,7 @@ def test_ctrl_c_ends_it_cleanly_at_any_moment(demo: Demo, moment: str):
     process = demo()
     assert moment in read_until(process, moment)
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert err == ""
     assert process.returncode in (0, 130)
     assert children(process.pid) == []
@@ -226,7 +229,7 @@ def test_a_reader_that_leaves_ends_it_quietly(demo: Demo):
     process.stdout.close()
     assert process.stderr is not None
     assert process.stderr.read() == ""
-    assert process.wait(30) == 1
+    assert process.wait(60) == 1
 
 
 def test_ctrl_c_that_ends_the_reader_as_well_is_as_quiet(demo: Demo):
@@ -237,12 +240,12 @@ def test_ctrl_c_that_ends_the_reader_as_well_is_as_quiet(demo: Demo):
     process.stdout.close()
     os.killpg(process.pid, signal.SIGINT)
     assert process.stderr.read() == ""
-    assert process.wait(20) in (0, 1, 130, -signal.SIGINT)  # the last: it came while the interpreter ended
+    assert process.wait(60) in (0, 1, 130, -signal.SIGINT)  # the last: it came while the interpreter ended
 
 
 def test_a_server_that_cannot_be_started_is_one_line_and_exit_status_1(demo: Demo):
     process = demo("--once", NATSKV_SERVER_BINARY="/nowhere/nats-server")
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 1
     assert err.startswith("The walk failed. ")
     assert "/nowhere/nats-server" in err
@@ -252,30 +255,27 @@ def test_a_server_that_cannot_be_started_is_one_line_and_exit_status_1(demo: Dem
 def test_a_bucket_that_is_not_as_the_walk_wants_it_fails_the_walk(demo: Demo, place: Path):
     manage(place, "natskv_bucket", "create", "orders", "--history", "2")
     process = demo("--once")
-    out, err = process.communicate(timeout=50)
+    out, err = process.communicate(timeout=100)
     assert process.returncode == 1
     assert "CommandError" in out
     assert err == "The walk failed. It does not hold that the command ends with exit status 0 (it was 1).\n"
 
 
 def test_a_port_that_is_taken_is_passed_over():
-    with socket.create_server((HOST, 0)) as listener:
-        port = listener.getsockname()[1]
+    port = unused_port()
+    with socket.create_server((HOST, port)):
         assert free_port(port) > port
     assert free_port(port) == port
 
 
-def test_it_says_when_port_8000_is_taken(demo: Demo):
-    try:
-        listener = socket.create_server((HOST, 8000))
-    except OSError:
-        listener = socket.socket()  # somebody else has taken it, which serves as well
-    with listener:
-        process = demo("--serve")
+def test_it_says_when_its_port_is_taken(demo: Demo):
+    taken = unused_port()
+    with socket.create_server((HOST, taken)):
+        process = demo("--serve", "--port", str(taken))
         out = read_until(process, "Quit the server")
         os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=20)
-    port = re.search(r"Port 8000 of 127\.0\.0\.1 is taken by another program: this is on port (\d+) instead", out)
+        process.communicate(timeout=60)
+    port = re.search(rf"Port {taken} of 127\.0\.0\.1 is taken by another program: this is on port (\d+) instead", out)
     assert port
     assert f"http://127.0.0.1:{port[1]}/" in out
 

@@ -171,8 +171,8 @@ def seen(workers: Sequence[Worker], holds: Callable[[Answer], bool], change: Cal
                 begun.wait(PATIENCE)
             written = change()
             limit = threading.Timer(PATIENCE, over.set)
-            limit.start()
             try:
+                limit.start()  # within, or a Ctrl-C right behind it would leave the timer to be waited for
                 return [told.result() - written for told in following]
             finally:
                 limit.cancel()

@@ -9,8 +9,10 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PATIENCE = 20.0  # seconds: no promise, but what a process may lack on a busy machine and a test still has
 
-def eventually(condition: Callable[[], T], timeout: float = 5.0, message: str = "") -> T:
+
+def eventually(condition: Callable[[], T], timeout: float = PATIENCE, message: str = "") -> T:
     """Call ``condition`` until it is true and return what it gave.
 
     An ``AssertionError`` of the condition counts as "not yet", so that a condition may be made of asserts; the last
@@ -26,7 +28,7 @@ def eventually(condition: Callable[[], T], timeout: float = 5.0, message: str = 
 
 async def aeventually(
     condition: Callable[[], T],
-    timeout: float = 5.0,  # noqa: ASYNC109 - the twin of eventually()
+    timeout: float = PATIENCE,  # noqa: ASYNC109 - the twin of eventually()
     message: str = "",
 ) -> T:
     """See eventually(); the running loop goes on meanwhile. The condition itself does not wait."""

@@ -20,7 +20,7 @@ import pytest
 
 from django_natskv import connections
 from django_natskv.kv import KVContext
-from tests.fix_servers import NatsServer
+from tests.fix_servers import PATIENT, NatsServer
 
 ROOT = Path(__file__).resolve().parent.parent
 PROMPT = "[y/N] "
@@ -29,11 +29,24 @@ CTRL_D = "\x04"
 
 _SETTINGS = "from tests.settings import *\nNATSKV = {!r}\n"
 _MANAGE = """
-import os, signal, sys
+import os, pkgutil, signal, sys
 # A shell that starts the tests in the background has them, and what they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from django.core.management import execute_from_command_line
 os.environ["DJANGO_SETTINGS_MODULE"] = "project_settings"
+
+def stop_at(place, name, number):
+    owner = pkgutil.resolve_name(place)
+    real, calls = getattr(owner, name), []
+    def stopping(*arguments, **options):
+        calls.append(name)
+        if len(calls) == int(number):
+            os.kill(os.getpid(), signal.SIGSTOP)
+        return real(*arguments, **options)
+    setattr(owner, name, stopping)
+
+if "STOP_AT" in os.environ:
+    stop_at(*os.environ["STOP_AT"].split())
 execute_from_command_line(sys.argv)
 """
 
@@ -65,9 +78,10 @@ class Manage:
         self.configure(natskv)
 
     def configure(self, natskv: Mapping[str, Any], **others: Any) -> None:
-        """Set NATSKV, and other settings, for the runs to come."""
+        """Set NATSKV, and other settings, for the runs to come: with time enough, unless a timeout is among them."""
+        natskv = {alias: {**PATIENT, **options} for alias, options in natskv.items()}
         more = "".join(f"{name} = {value!r}\n" for name, value in others.items())
-        (self.directory / "project_settings.py").write_text(_SETTINGS.format(dict(natskv)) + more)
+        (self.directory / "project_settings.py").write_text(_SETTINGS.format(natskv) + more)
 
     def __call__(self, *arguments: str) -> Finished:
         """Run it in pipes, without input, to its end."""
@@ -75,10 +89,12 @@ class Manage:
         out, err = process.communicate(timeout=50)
         return Finished(process.returncode, out, err)
 
-    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, stop_at: str = "", **options: Any) -> subprocess.Popen[str]:
         """Start it, in pipes and without input unless ``options`` say otherwise."""
         pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         environment = {name: value for name, value in os.environ.items() if name != "DJANGO_COLORS"}
+        if stop_at:
+            environment["STOP_AT"] = stop_at
         return subprocess.Popen(
             [sys.executable, "manage.py", *arguments],
             cwd=self.directory,
@@ -86,6 +102,14 @@ class Manage:
             text=True,
             **{**pipes, **options},
         )
+
+    def stopped_at(self, place: str, name: str, number: int, *arguments: str) -> subprocess.Popen[str]:
+        """Start it and return when it is stopped, where it calls ``place.name`` the so many-th time."""
+        process = self.start(*arguments, stop_at=f"{place} {name} {number}")
+        told = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert told is not None
+        assert told.si_code == os.CLD_STOPPED, process.communicate()
+        return process
 
     def on_terminal(
         self,

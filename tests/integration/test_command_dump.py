@@ -20,7 +20,8 @@ from django.core.management import CommandError, call_command
 from django_natskv.kv import Bucket, Change, KVContext
 from tests.fix_commands import Manage
 from tests.fix_servers import NatsServer
-from tests.fix_waiting import eventually
+
+LINE = ("django_natskv.management.dumps.lines", "_line")  # a call for each line of a dump
 
 
 def lines(text: str) -> list[dict[str, Any]]:
@@ -178,27 +179,27 @@ def test_two_at_once_do_not_write_to_one_file(manage: Manage, written: Bucket, t
 def test_killed_in_the_middle_it_leaves_nothing_that_a_rerun_does_not_finish(
     manage: Manage, kv: KVContext, bucket_name: str, tmp_path: Path
 ):
-    fill(kv.create_bucket({"bucket": bucket_name, "storage": "memory"}, codec="bytes"), 20_000)
+    fill(kv.create_bucket({"bucket": bucket_name, "storage": "memory"}, codec="bytes"), 5_000)
     file = tmp_path / "dump.jsonl"
     aside = tmp_path / "dump.jsonl.part"
-    for _ in range(3):
-        process = manage.start("natskv_bucket", "dump", bucket_name, str(file))
-        eventually(lambda: size(aside) > 100_000, 20)
+    for line in (1, 2_500, 5_001):
+        process = manage.stopped_at(*LINE, line, "natskv_bucket", "dump", bucket_name, str(file))
         process.kill()
         process.communicate(timeout=20)
         assert process.returncode == -signal.SIGKILL
         assert not file.exists()
         assert aside.exists()
     assert manage("natskv_bucket", "dump", bucket_name, str(file)).code == 0
-    assert lines(file.read_text())[-1] == {"entries": 20_000}
+    assert lines(file.read_text())[-1] == {"entries": 5_000}
     assert not aside.exists()
 
 
 def test_ctrl_c_leaves_nothing_behind(manage: Manage, kv: KVContext, bucket_name: str, tmp_path: Path):
-    fill(kv.create_bucket({"bucket": bucket_name, "storage": "memory"}, codec="bytes"), 20_000)
-    process = manage.start("natskv_bucket", "dump", bucket_name, str(tmp_path / "dump.jsonl"))
-    eventually(lambda: size(tmp_path / "dump.jsonl.part"), 20)
+    fill(kv.create_bucket({"bucket": bucket_name, "storage": "memory"}, codec="bytes"), 5_000)
+    process = manage.stopped_at(*LINE, 2_500, "natskv_bucket", "dump", bucket_name, str(tmp_path / "dump.jsonl"))
+    assert size(tmp_path / "dump.jsonl.part") > 0
     process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGCONT)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err.count("\n")) == (1, 1)
     assert [path.name for path in tmp_path.iterdir() if "dump" in path.name] == []

@@ -19,6 +19,8 @@ import pytest
 
 from django_natskv import conf
 from django_natskv.kv import Connection, ConnectionSettings
+from django_natskv.kv._nats import dial
+from tests.fix_servers import PATIENT
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -43,13 +45,14 @@ class Connect(Protocol):
 def connect() -> Iterator[Connect]:
     """Make connections to ``servers`` with further keys of an alias of ``settings.NATSKV``; closed after the test.
 
-    ``servers`` may also be whole ``ConnectionSettings``, which nothing has checked.
+    They have time enough for everything, unless a timeout is among those keys. ``servers`` may also be whole
+    ``ConnectionSettings``, which nothing has checked.
     """
     made: list[Connection] = []
 
     def make(servers: Any, **options: Any) -> Connection:
         if not isinstance(servers, ConnectionSettings):
-            servers = conf.settings_from({"SERVERS": servers, **options}, "the test")
+            servers = conf.settings_from({**PATIENT, "SERVERS": servers, **options}, "the test")
         made.append(Connection(servers))
         return made[-1]
 
@@ -58,10 +61,20 @@ def connect() -> Iterator[Connect]:
         connection.close()
 
 
+@pytest.fixture
+def lines_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the connections to come outlast a pause, however long a busy machine makes it: they send no pings."""
+    monkeypatch.setattr(dial, "PING_INTERVAL", 600)
+
+
 class Program:
-    """A Python process with Django set up and ``connections`` imported, running ``code``; lines in, JSON lines out."""
+    """A Python process with Django set up and ``connections`` imported, running ``code``; lines in, JSON lines out.
+
+    Its connections have time enough for everything, unless ``natskv`` says otherwise.
+    """
 
     def __init__(self, code: str, natskv: Any, *flags: str, **environment: str) -> None:
+        natskv = {alias: {**PATIENT, **options} for alias, options in natskv.items()}
         self.process = subprocess.Popen(
             [sys.executable, "-X", "faulthandler", *flags, "-c", PREAMBLE + code],
             stdin=subprocess.PIPE,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import socket
+import statistics
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, Self
 
 import pytest
@@ -23,7 +23,7 @@ from django_natskv.exceptions import (
     OperationTimedOut,
     WrongRevision,
 )
-from django_natskv.kv._nats.client import PATIENCE
+from django_natskv.kv._nats import client
 from django_natskv.kv._nats.exchange import Exchange
 from django_natskv.kv._nats.sink import Sink, run_through
 from tests.fix_connections import Connect
@@ -32,7 +32,9 @@ from tests.fix_proxy import Proxy
 from tests.fix_servers import HOST, MakeServer, NatsCluster, NatsServer, free_port
 from tests.fix_waiting import eventually
 
-FAST = 0.5  # seconds; a request that waited for its timeout took four times as long
+LONG = 40.0  # seconds: the timeouts of tests in which nothing may wait for one
+FAST = 20.0  # seconds; who waited for such a timeout took twice as long, and who only was held up a while less
+AT_ONCE = 0.2  # seconds, of one of several that are timed one by one
 
 
 class Clock:
@@ -44,6 +46,28 @@ class Clock:
 
     def __exit__(self, *_: object) -> None:
         self.seconds = time.monotonic() - self._began
+
+
+def typical(operations: Iterable[Callable[[], Any]]) -> float:
+    """Call all of them and return the seconds that the middle one took, whatever held up one or the other."""
+    took = []
+    for operation in operations:
+        with Clock() as clock:
+            operation()
+        took.append(clock.seconds)
+    return statistics.median(took)
+
+
+def refused(
+    operation: Callable[[], Any], error: type[Exception] = NotConnected, match: str | None = None
+) -> Callable[[], None]:
+    """Return a function that sees ``operation`` fail."""
+
+    def refuses() -> None:
+        with pytest.raises(error, match=match):
+            operation()
+
+    return refuses
 
 
 def on_loop(connection: Any, callback: Callable[[], Any]) -> Any:
@@ -65,30 +89,21 @@ def test_requests_fail_at_once_while_the_server_is_down_and_succeed_soon_after_i
     connect: Connect, make_server: MakeServer
 ) -> None:
     server = make_server()
-    bucket = connect(server.url).kv().create_bucket({"bucket": "b"})
+    bucket = connect(server.url, REQUEST_TIMEOUT=LONG).kv().create_bucket({"bucket": "b"})
     revision = bucket.put("key", 1)
     server.stop()
 
-    def refused() -> bool:
+    def lost() -> bool:
         with pytest.raises(OperationalError) as caught:
             bucket.get("key")
         return isinstance(caught.value, NotConnected)
 
-    eventually(refused)
-    with Clock() as clock:
-        for operation in (lambda: bucket.get("key"), lambda: bucket.put("key", 2), bucket.keys) * 10:
-            with pytest.raises(NotConnected, match="down"):
-                operation()
-    assert clock.seconds < FAST  # for all thirty
-
-    async def awaited() -> None:
-        for _ in range(10):
-            with pytest.raises(NotConnected):
-                await bucket.aget("key")
-
-    with Clock() as clock:
-        asyncio.run(awaited())
-    assert clock.seconds < FAST
+    eventually(lost)
+    calls = [lambda: bucket.get("key"), lambda: bucket.put("key", 2), bucket.keys]
+    for call in calls:
+        assert typical([refused(call, match="down")] * 9) < AT_ONCE
+    with asyncio.Runner() as runner:
+        assert typical([refused(lambda: runner.run(bucket.aget("key")))] * 9) < AT_ONCE
 
     server.start()
 
@@ -98,7 +113,7 @@ def test_requests_fail_at_once_while_the_server_is_down_and_succeed_soon_after_i
         except NotConnected:
             return None
 
-    assert eventually(back, 3).revision == revision
+    assert eventually(back).revision == revision
 
 
 def test_it_comes_back_without_being_asked(connect: Connect, make_server: MakeServer) -> None:
@@ -106,7 +121,7 @@ def test_it_comes_back_without_being_asked(connect: Connect, make_server: MakeSe
     connection = connect(server.url, NAME="back")
     connection.kv()
     server.restart(hard=True)
-    eventually(lambda: server.connections("back"), 10)
+    eventually(lambda: server.connections("back"))
     eventually(lambda: connection.status == "connected")
 
 
@@ -114,14 +129,14 @@ def test_many_restarts_leave_one_connection_and_no_thread(connect: Connect, make
     server = make_server()
     connection = connect(server.url, NAME="one")
     bucket = connection.kv().create_bucket({"bucket": "b"})
-    threads = threading.active_count()
+    threads = set(threading.enumerate())
     for number in range(4):
         server.restart(hard=bool(number % 2))
-        eventually(lambda: is_back(bucket), 10)
+        eventually(lambda: is_back(bucket))
         assert bucket.put("key", number)
-    assert len(server.connections("one")) == 1
-    assert len(on_loop(connection, asyncio.all_tasks)) <= 6
-    assert threading.active_count() <= threads
+    eventually(lambda: len(server.connections("one")) == 1)
+    eventually(lambda: len(on_loop(connection, asyncio.all_tasks)) <= 6)
+    eventually(lambda: set(threading.enumerate()) <= threads)
 
 
 def is_back(bucket: Any) -> bool:
@@ -132,6 +147,13 @@ def is_back(bucket: Any) -> bool:
     return True
 
 
+@pytest.fixture
+def all_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for a lost connection waits until it is back, however long a busy machine takes for that."""
+    monkeypatch.setattr(client, "PATIENCE", LONG)
+
+
+@pytest.mark.usefixtures("all_patience", "lines_last")
 def test_a_cut_line_is_replaced_and_a_read_does_not_notice(
     connect: Connect, nats_server: NatsServer, make_proxy: Callable[[str], Proxy], bucket_name: str
 ) -> None:
@@ -145,33 +167,34 @@ def test_a_cut_line_is_replaced_and_a_read_does_not_notice(
             eventually(lambda: bucket._core.wire.client._in_flight)
             proxy.cut()
             proxy.heal()
-            assert reading.result(2).revision == revision
+            assert reading.result(30).revision == revision
 
 
+@pytest.mark.usefixtures("all_patience", "lines_last")
 def test_a_write_that_was_cut_off_is_settled(
     connect: Connect, nats_server: NatsServer, make_proxy: Callable[[str], Proxy], bucket_name: str
 ) -> None:
     proxy = make_proxy(nats_server.url)
     bucket = connect(proxy.url).kv().create_bucket({"bucket": bucket_name, "history": 64})
-    client = bucket._core.wire.client
     for number in range(5):
         proxy.pause("replies")
         with ThreadPoolExecutor(1) as pool:
             writing = pool.submit(bucket.put, "key", number)
-            eventually(lambda: client._in_flight)
+            eventually(lambda: bucket._core.wire.client._in_flight)
             eventually(lambda: nats_server.streams()[f"KV_{bucket_name}"]["state"]["messages"] == number + 1)  # noqa: B023
             proxy.cut()
             proxy.heal()
-            assert writing.result(2) == number + 1
+            assert writing.result(30) == number + 1
     assert [entry.value for entry in bucket.history("key")] == [0, 1, 2, 3, 4]
 
 
+@pytest.mark.usefixtures("lines_last")
 def test_what_is_in_flight_when_the_server_dies_fails_at_once_as_what_it_is(
     connect: Connect, make_server: MakeServer, make_proxy: Callable[[str], Proxy]
 ) -> None:
     server = make_server()
     proxy = make_proxy(server.url)
-    bucket = connect(proxy.url, REQUEST_TIMEOUT=30.0).kv().create_bucket({"bucket": "b"})
+    bucket = connect(proxy.url, REQUEST_TIMEOUT=LONG).kv().create_bucket({"bucket": "b"})
     bucket.put("key", 1)
     proxy.pause("replies")
     with ThreadPoolExecutor(40) as pool:
@@ -182,15 +205,16 @@ def test_what_is_in_flight_when_the_server_dies_fails_at_once_as_what_it_is(
         with Clock() as clock:
             for read in reads:
                 with pytest.raises(NotConnected):
-                    read.result(10)
+                    read.result(LONG)
             for write in writes:
                 with pytest.raises(OperationTimedOut) as caught:
-                    write.result(10)
+                    write.result(LONG)
                 assert caught.value.may_have_been_applied
                 assert "may have been applied" in str(caught.value)
-    assert clock.seconds < 5
+    assert clock.seconds < FAST
     assert bucket._core.wire.client._in_flight == {}
-    assert bucket._core.wire.client._waiting == []
+    # What has lost its patience stays until the next attempt to connect.
+    eventually(lambda: bucket._core.wire.client._waiting == [])
 
 
 def test_a_patient_request_that_was_sent_after_all_waits_for_its_answer(
@@ -199,16 +223,16 @@ def test_a_patient_request_that_was_sent_after_all_waits_for_its_answer(
     """The line comes back within the patience of a repeated request, and the answer after it."""
     answering = connect(nats_server.url)
     answering.kv()
-
-    def answer_late(message: Any) -> None:
-        late = partial(run_through, answering._requests.nats.publish(message.reply, b"late"))
-        asyncio.get_running_loop().call_later(2 * PATIENCE, late)
-
-    on_loop(answering, lambda: run_through(answering._requests.nats.subscribe(bucket_name, future=Sink(answer_late))))
+    asked: list[str] = []
+    hearing = Sink(lambda message: asked.append(message.reply))
+    on_loop(answering, lambda: run_through(answering._requests.nats.subscribe(bucket_name, future=hearing)))
 
     proxy = make_proxy(nats_server.url)
-    connection = connect(proxy.url, REQUEST_TIMEOUT=10.0)
+    connection = connect(proxy.url)
     connection.kv()
+    impatient: list[Exchange] = []  # whose patience is over, which it is for them only when the test says so
+    lose_patience = connection._requests._impatient
+    connection._requests._impatient = impatient.append
     proxy.pause("requests")
     on_loop(connection, connection._requests._dialled.abort)
     down(connection)
@@ -220,7 +244,12 @@ def test_a_patient_request_that_was_sent_after_all_waits_for_its_answer(
         asking = pool.submit(connection._runner.call, ask())
         eventually(lambda: connection._requests._waiting)
         proxy.heal()
-        assert asking.result(5).data == b"late"
+        reply = eventually(lambda: asked)[0]
+        [exchange] = eventually(lambda: impatient)
+        on_loop(connection, lambda: lose_patience(exchange))
+        assert not asking.done()
+        on_loop(answering, lambda: run_through(answering._requests.nats.publish(reply, b"late")))
+        assert asking.result(30).data == b"late"
 
 
 # ------------------------------------------------------------------ dead lines
@@ -230,18 +259,14 @@ def test_a_half_open_line_is_noticed(
     connect: Connect, nats_server: NatsServer, make_proxy: Callable[[str], Proxy], bucket_name: str
 ) -> None:
     proxy = make_proxy(nats_server.url)
-    connection = connect(proxy.url, CONNECT_TIMEOUT=0.5)
+    connection = connect(proxy.url, REQUEST_TIMEOUT=LONG)
     bucket = connection.kv().create_bucket({"bucket": bucket_name})
     revision = bucket.put("key", 1)
     proxy.blackhole()
-    with Clock() as clock:
-        eventually(lambda: connection.status == "disconnected", 8)
-    assert clock.seconds < 6
-    with Clock() as clock, pytest.raises(NotConnected):
-        bucket.get("key")
-    assert clock.seconds < FAST
+    down(connection)
+    assert typical([refused(lambda: bucket.get("key"))] * 5) < AT_ONCE
     proxy.heal()
-    eventually(lambda: is_back(bucket), 3)
+    eventually(lambda: is_back(bucket))
     assert bucket.get("key").revision == revision
 
 
@@ -251,12 +276,12 @@ def test_a_half_open_tls_line_is_noticed_as_soon(
     """TLS says goodbye and waits for half a minute to hear it back."""
     server = make_server(config=certificates.server_config())
     proxy = make_proxy(server.tls_url)
-    connection = connect(proxy.url, TLS={"CA": certificates.ca}, CONNECT_TIMEOUT=0.5)
+    connection = connect(proxy.url, TLS={"CA": certificates.ca})
     bucket = connection.kv().create_bucket({"bucket": "b"})
     proxy.blackhole()
-    eventually(lambda: connection.status == "disconnected", 6)
+    down(connection)
     proxy.heal()
-    eventually(lambda: is_back(bucket), 3)
+    eventually(lambda: is_back(bucket))
 
 
 def test_a_half_open_line_with_much_to_send_is_noticed_as_soon(
@@ -264,7 +289,7 @@ def test_a_half_open_line_with_much_to_send_is_noticed_as_soon(
 ) -> None:
     """What cannot be sent must not keep the client from being replaced."""
     proxy = make_proxy(nats_server.url)
-    connection = connect(proxy.url, CONNECT_TIMEOUT=0.5)
+    connection = connect(proxy.url)
     bucket = connection.kv().create_bucket({"bucket": bucket_name, "storage": "memory"}, codec="bytes")
     value = b"x" * 900_000
     proxy.blackhole()
@@ -272,10 +297,10 @@ def test_a_half_open_line_with_much_to_send_is_noticed_as_soon(
         writes = [pool.submit(bucket.put, "key", value) for _ in range(32)]
         for write in writes:
             with pytest.raises((OperationTimedOut, NotConnected)):
-                write.result(10)
-    eventually(lambda: connection.status == "disconnected", 6)
+                write.result(30)
+    down(connection)
     proxy.heal()
-    eventually(lambda: is_back(bucket), 5)
+    eventually(lambda: is_back(bucket))
     assert bucket.put("key", b"y") > 0
 
 
@@ -283,20 +308,20 @@ def test_a_frozen_server_costs_each_request_its_timeout_and_then_none(
     connect: Connect, make_server: MakeServer
 ) -> None:
     server = make_server()
-    connection = connect(server.url, REQUEST_TIMEOUT=0.5, CONNECT_TIMEOUT=0.5)
+    connection = connect(server.url)
     bucket = connection.kv().create_bucket({"bucket": "b"})
+    connection._runner.timeout = 0.2  # from now on: before, it had to succeed
     server.freeze()
-    with Clock() as clock:
-        with pytest.raises(OperationTimedOut) as read:
-            bucket.get("key")
-        with pytest.raises(OperationTimedOut) as write:
-            bucket.put("key", 1)
-    assert 0.9 < clock.seconds < 3
-    assert not read.value.may_have_been_applied
-    assert write.value.may_have_been_applied
-    eventually(lambda: connection.status == "disconnected", 6)
+    for operation, may_have_been_applied in ((lambda: bucket.get("key"), False), (lambda: bucket.put("key", 1), True)):
+        with Clock() as clock, pytest.raises(OperationTimedOut) as caught:
+            operation()
+        assert 0.2 <= clock.seconds < FAST
+        assert caught.value.may_have_been_applied is may_have_been_applied
+    down(connection)
+    assert typical([refused(lambda: bucket.get("key"))] * 5) < AT_ONCE
+    connection._runner.timeout = LONG
     server.thaw()
-    eventually(lambda: is_back(bucket), 5)
+    eventually(lambda: is_back(bucket))
 
 
 @pytest.fixture
@@ -317,24 +342,22 @@ def blackhole() -> Any:
 
 
 def test_connecting_to_a_black_hole_takes_its_timeout_and_no_longer(connect: Connect, blackhole: str) -> None:
-    connection = connect(blackhole, CONNECT_TIMEOUT=0.5, REQUEST_TIMEOUT=10.0)
+    connection = connect(blackhole, CONNECT_TIMEOUT=0.5, REQUEST_TIMEOUT=LONG)
     with Clock() as clock, pytest.raises(ConnectFailed, match=r"did not answer within 0\.5 s"):
         connection.kv()
-    assert 0.4 < clock.seconds < 2
-    with Clock() as clock, pytest.raises(ConnectFailed):
-        connection.kv()
-    assert clock.seconds < FAST
+    assert 0.4 < clock.seconds < FAST
+    assert typical([refused(connection.kv, ConnectFailed)] * 5) < AT_ONCE
 
 
 def test_a_request_does_not_wait_longer_than_its_timeout_for_a_connection(connect: Connect, blackhole: str) -> None:
-    connection = connect(blackhole, CONNECT_TIMEOUT=10.0, REQUEST_TIMEOUT=0.3)
+    connection = connect(blackhole, CONNECT_TIMEOUT=LONG, REQUEST_TIMEOUT=0.3)
     with Clock() as clock, pytest.raises(NotConnected, match="not sent") as caught:
         connection.kv()
     assert blackhole in str(caught.value)
-    assert clock.seconds < 2
+    assert clock.seconds < FAST
     with Clock() as clock:
         connection.close()
-    assert clock.seconds < 1
+    assert clock.seconds < FAST
 
 
 def test_a_server_that_takes_the_connection_and_says_nothing(
@@ -342,10 +365,10 @@ def test_a_server_that_takes_the_connection_and_says_nothing(
 ) -> None:
     proxy = make_proxy(nats_server.url)
     proxy.blackhole()
-    connection = connect(proxy.url, CONNECT_TIMEOUT=0.5, REQUEST_TIMEOUT=10.0)
+    connection = connect(proxy.url, CONNECT_TIMEOUT=0.5, REQUEST_TIMEOUT=LONG)
     with Clock() as clock, pytest.raises(ConnectFailed, match="did not answer"):
         connection.kv()
-    assert clock.seconds < 2
+    assert clock.seconds < FAST
 
 
 def test_a_server_that_is_full_says_so(connect: Connect, make_server: MakeServer) -> None:
@@ -358,9 +381,9 @@ def test_a_server_that_is_full_says_so(connect: Connect, make_server: MakeServer
             second.kv()
         return "maximum connections exceeded" in str(caught.value)
 
-    eventually(says_so, 10)  # its words may be lost with the line, now and then
+    eventually(says_so)  # its words may be lost with the line, now and then
     first.close()
-    eventually(lambda: second.status == "connected", 10)
+    eventually(lambda: second.status == "connected")
 
 
 # ------------------------------------------------------------------ never connected
@@ -368,11 +391,8 @@ def test_a_server_that_is_full_says_so(connect: Connect, make_server: MakeServer
 
 def test_a_dead_server_is_named_at_once(connect: Connect) -> None:
     url = f"nats://{HOST}:{free_port()}"
-    connection = connect(url)
-    for _ in range(2):
-        with Clock() as clock, pytest.raises(ConnectFailed, match=url):
-            connection.kv()
-        assert clock.seconds < FAST
+    connection = connect(url, CONNECT_TIMEOUT=LONG, REQUEST_TIMEOUT=LONG)
+    assert typical([refused(connection.kv, ConnectFailed, match=url)] * 5) < AT_ONCE
 
 
 def test_what_never_connected_connects_when_the_server_comes(connect: Connect, make_server: MakeServer) -> None:
@@ -389,13 +409,13 @@ def test_what_never_connected_connects_when_the_server_comes(connect: Connect, m
             return False
         return True
 
-    eventually(comes, 3)
+    eventually(comes)
 
 
 def test_the_whole_pool_dead(connect: Connect) -> None:
     urls = [f"nats://{HOST}:{free_port()}" for _ in range(3)]
     with Clock() as clock, pytest.raises(ConnectFailed):
-        connect(urls).kv()
+        connect(urls, CONNECT_TIMEOUT=LONG, REQUEST_TIMEOUT=LONG).kv()
     assert clock.seconds < FAST
 
 
@@ -418,7 +438,7 @@ def test_it_gives_up_after_the_attempts_that_it_was_allowed_and_begins_again_whe
 def test_a_failure_that_nobody_foresaw_is_an_error_of_the_request_and_not_the_end(
     connect: Connect, nats_server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    connection = connect(nats_server.url)
+    connection = connect(nats_server.url, CONNECT_TIMEOUT=LONG, REQUEST_TIMEOUT=LONG)
     broken = True
 
     def resolve(settings: Any) -> Any:
@@ -462,8 +482,8 @@ def test_a_client_that_the_server_threw_out_for_too_large_a_message_is_replaced(
     on_loop(connection, violate)
     eventually(lambda: client.generation > generation)
     eventually(lambda: is_back(bucket))
-    assert len(server.connections("thrown")) == 1
-    assert "maximum payload" in server.log.lower()
+    eventually(lambda: len(server.connections("thrown")) == 1)
+    eventually(lambda: "maximum payload" in server.log.lower())
 
 
 def test_a_protocol_error_of_the_server_is_survived(
@@ -488,6 +508,8 @@ def test_a_line_that_is_reset_with_something_yet_to_be_sent_leaves_no_traceback(
     connect: Connect, nats_server: NatsServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """nats-py sends it while it closes, on the line that is gone, and the task that closes ends with that error."""
+    gc.collect()  # what other tests have left says what it has to say before this one listens
+    caplog.clear()
     connection = connect(nats_server.url)
     connection.kv()
     client = connection._requests
@@ -513,7 +535,7 @@ def test_a_read_loop_that_broke_is_replaced_at_once(
     connect: Connect, nats_server: NatsServer, bucket_name: str
 ) -> None:
     """F7, F8: nats-py would go on as if connected, and every request would wait for its timeout."""
-    connection = connect(nats_server.url, NAME=bucket_name)
+    connection = connect(nats_server.url, NAME=bucket_name, REQUEST_TIMEOUT=LONG)
     bucket = connection.kv().create_bucket({"bucket": bucket_name})
     client = connection._requests
     generation = client.generation
@@ -521,10 +543,15 @@ def test_a_read_loop_that_broke_is_replaced_at_once(
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    def sabotage() -> None:
-        client.nats._ps.take = broken
+    publish = client._publish
 
-    on_loop(connection, sabotage)
+    def sabotage(exchange: Exchange) -> None:
+        # As it is sent: a ping of the server would break the loop before the answer does.
+        client.nats._ps.take = broken
+        client._publish = publish
+        publish(exchange)
+
+    client._publish = sabotage
     with Clock() as clock, pytest.raises(OperationTimedOut):
         bucket._runner.call(bucket._core.wire.tell("INFO", None, "a request with a broken answer"))
     assert clock.seconds < FAST
@@ -538,18 +565,19 @@ def test_a_slow_consumer_is_thrown_out_by_the_server_and_replaced(
 ) -> None:
     server = make_server(config='max_pending: 1MB, write_deadline: "200ms"')
     proxy = make_proxy(server.url)
-    connection = connect(proxy.url, REQUEST_TIMEOUT=1.0)
+    connection = connect(proxy.url)
     bucket = connection.kv().create_bucket({"bucket": "b", "storage": "memory"}, codec="bytes")
     bucket.put("key", b"x" * 1_000_000)
+    connection._runner.timeout = 1.0  # from now on: before, it had to succeed
     proxy.pause("replies")
     with ThreadPoolExecutor(32) as pool:
         reads = [pool.submit(bucket.get, "key") for _ in range(32)]
         for read in reads:
             with pytest.raises(NatsKVError):
-                read.result(10)
-    proxy.heal()
-    eventually(lambda: is_back(bucket), 8)
+                read.result(30)
     eventually(lambda: "Slow Consumer" in server.log or "write_deadline" in server.log.lower())
+    proxy.heal()
+    eventually(lambda: is_back(bucket))
 
 
 class Incrementer:
@@ -579,7 +607,7 @@ class Incrementer:
         return self
 
     def look(self) -> int:
-        entry = eventually(lambda: settled(self.bucket, self.key), 10)
+        entry = eventually(lambda: settled(self.bucket, self.key))
         if not self.in_doubt or entry.value != self.done + 1:
             self.strange.append(f"{entry.value} after {self.done}, in doubt: {self.in_doubt}")
         self.done, self.in_doubt = entry.value, False
@@ -601,19 +629,19 @@ def test_requests_of_many_threads_through_outage_after_outage(
             eventually(lambda: len(bucket.keys()) == 16)
             for _ in range(4):
                 proxy.cut()
-                eventually(lambda: is_back(bucket), 5)
+                eventually(lambda: is_back(bucket))
             server.restart()
-            eventually(lambda: is_back(bucket), 10)
+            eventually(lambda: is_back(bucket))
             proxy.refuse(cut=True)
             down(connection)
             proxy.accept()
-            eventually(lambda: is_back(bucket), 10)
+            eventually(lambda: is_back(bucket))
         finally:
             stop.set()
-        for one in [worker.result(20) for worker in workers]:
+        for one in [worker.result(30) for worker in workers]:
             assert one.strange == []
             assert bucket.get(one.key).value == one.done
-    assert len(server.connections("busy")) == 1
+    eventually(lambda: len(server.connections("busy")) == 1)
 
 
 def settled(bucket: Any, key: str) -> Any:
@@ -639,8 +667,8 @@ def test_a_silent_server_among_several_holds_up_nobody(
     proxy.blackhole()
     for _ in range(6):
         with Clock() as clock:
-            connect([proxy.url, nats_server.url]).kv()
-        assert clock.seconds < 1.5  # CONNECT_TIMEOUT is 2
+            connect([proxy.url, nats_server.url], CONNECT_TIMEOUT=LONG, REQUEST_TIMEOUT=LONG).kv()
+        assert clock.seconds < FAST
     proxy.heal()
     eventually(lambda: proxy.connections == 0)
 
@@ -662,9 +690,10 @@ def test_the_servers_of_a_cluster_are_discovered_and_used(
     connection = connect(cluster.servers[0].url, NAME="found")
     bucket = connection.kv().create_bucket({"bucket": "b", "replicas": 3})
     revision = bucket.put("key", 1)
+    connection._runner.timeout = 2.0  # from now on: before, it had to succeed
     cluster.servers[0].kill()
     others = cluster.servers[1:]
-    eventually(lambda: any(server.connections("found") for server in others), 10)
+    eventually(lambda: any(server.connections("found") for server in others))
 
     def back() -> Any:
         try:
@@ -672,4 +701,4 @@ def test_the_servers_of_a_cluster_are_discovered_and_used(
         except OperationalError:
             return None
 
-    assert eventually(back, 15).revision == revision
+    assert eventually(back, 30).revision == revision

@@ -111,6 +111,7 @@ class Client:
         """Throw the connection away: an exception broke into its loop, and the next request begins anew."""
         if self._supervisor is not None:
             self._supervisor.cancel()
+            self._supervisor = None
         dialled = self._dialled
         self._lose(NotConnected("The connection was interrupted."))
         self._fail_waiting()
@@ -166,6 +167,7 @@ class Client:
         if self.state in (State.IDLE, State.CLOSED):
             self._enter(State.CONNECTING, None)
             self._supervisor = asyncio.get_running_loop().create_task(self._supervise())
+            self._supervisor.add_done_callback(self._unsupervised)
         if self.state is State.CONNECTING:
             self._waiting.append(exchange)
         elif exchange.patient:
@@ -317,6 +319,12 @@ class Client:
                 dialled.abort()
                 await dialled.close()
 
+    def _unsupervised(self, supervisor: asyncio.Task[None]) -> None:
+        """Take that the loop ended under the supervisor: a request had come to it when all else was closed."""
+        if supervisor.cancelled() and supervisor is self._supervisor:
+            self._enter(State.CLOSED, NotConnected("The connection was closed."))
+            self._fail_waiting()
+
     async def _connect(self) -> tuple[Dialled, asyncio.Future[OperationalError]]:
         settings = self.settings
         if self._resolve is not None:
@@ -416,6 +424,7 @@ class Client:
         """Close for good, on the loop's thread, as its last act."""
         if self._supervisor is not None:
             self._supervisor.cancel()
+            self._supervisor = None
         spawned = list(self._spawned)
         for task in spawned:
             task.cancel()
@@ -425,5 +434,6 @@ class Client:
         self._fail_waiting()
         if dialled is not None:
             await dialled.close()
+        self._fail_waiting()  # what came meanwhile
         self._fresh()
         self._enter(State.CLOSED, None)

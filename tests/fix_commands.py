@@ -23,6 +23,7 @@ from django_natskv.kv import KVContext
 from tests.fix_servers import PATIENT, NatsServer
 
 ROOT = Path(__file__).resolve().parent.parent
+_MINUTES = 180  # seconds
 PROMPT = "[y/N] "
 CTRL_C = "\x03"  # not typed but sent, as the terminal that a process belongs to would
 CTRL_D = "\x04"
@@ -68,6 +69,13 @@ class Finished:
         return self.err.strip()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give tests that run commands the time for several processes, each of which a busy machine starts in seconds."""
+    for item in items:
+        if "manage" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(_MINUTES), append=False)
+
+
 class Manage:
     """A project with a ``manage.py`` and a setting NATSKV."""
 
@@ -86,7 +94,7 @@ class Manage:
     def __call__(self, *arguments: str) -> Finished:
         """Run it in pipes, without input, to its end."""
         process = self.start(*arguments)
-        out, err = process.communicate(timeout=50)
+        out, err = process.communicate(timeout=100)
         return Finished(process.returncode, out, err)
 
     def start(self, *arguments: str, stop_at: str = "", **options: Any) -> subprocess.Popen[str]:
@@ -140,7 +148,7 @@ class Manage:
                 else:
                     os.write(terminal, answer.encode())
         os.close(terminal)
-        out, _ = process.communicate(timeout=50)
+        out, _ = process.communicate(timeout=100)
         return Finished(process.returncode, out or "", "", screen.replace("\r\n", "\n"))
 
 

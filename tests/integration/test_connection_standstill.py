@@ -15,8 +15,10 @@ from django_natskv.kv._nats.flow import SILENCE
 from django_natskv.kv.context import KVContext
 from tests.fix_connections import Connect, Program
 from tests.fix_servers import NatsServer
+from tests.fix_waiting import eventually
 
-STANDS_STILL = 0.7  # seconds, more than a request may take
+TIMEOUT = 2.0  # seconds; the server may be held up too, and answer late
+STANDS_STILL = 2.3  # seconds, more than that
 WRITER = """
 import asyncio, json, sys, threading
 
@@ -38,6 +40,7 @@ async def awrite(bucket):
             errors.append(repr(error))
 
 bucket = connections["default"].kv().open_bucket(NAME)
+bucket._runner.timeout = TIMEOUT  # from now on: before, it had to succeed
 print(json.dumps("writes"), flush=True)
 asyncio.run(awrite(bucket)) if AWAITED else write(bucket)
 print(json.dumps(errors), flush=True)
@@ -51,7 +54,7 @@ handler.emit = lambda record: said.append(record.getMessage())
 logging.getLogger("django_natskv").addHandler(handler)
 
 caches = [connections["default"].local_cache(NAME, keys=keys) for keys in (None, "k.*")]
-print(json.dumps([cache.wait_ready(10) for cache in caches]), flush=True)
+print(json.dumps([cache.wait_ready(30) for cache in caches]), flush=True)
 sys.stdin.readline()
 print(json.dumps(said), flush=True)
 """
@@ -62,10 +65,10 @@ def test_a_process_that_was_stopped_reads_the_answer_before_it_gives_up(
     kv: KVContext, nats_server: NatsServer, bucket_name: str, program: Callable[..., Program], *, awaited: bool
 ) -> None:
     kv.create_bucket({"bucket": bucket_name, "storage": "memory"})
-    code = f"NAME, AWAITED = {bucket_name!r}, {awaited}\n{WRITER}"
-    writer = program(code, {"default": {"SERVERS": nats_server.url, "REQUEST_TIMEOUT": 0.4}})
+    code = f"NAME, AWAITED, TIMEOUT = {bucket_name!r}, {awaited}, {TIMEOUT}\n{WRITER}"
+    writer = program(code, {"default": {"SERVERS": nats_server.url}})
     assert writer.read() == "writes"
-    for _ in range(5):
+    for _ in range(2):
         os.kill(writer.process.pid, signal.SIGSTOP)
         threading.Event().wait(STANDS_STILL)
         os.kill(writer.process.pid, signal.SIGCONT)
@@ -77,12 +80,16 @@ def test_a_process_that_was_stopped_reads_the_answer_before_it_gives_up(
 async def test_an_event_loop_that_was_blocked_gets_the_answer_that_came_meanwhile(
     connect: Connect, nats_server: NatsServer, bucket_name: str
 ) -> None:
-    context = await connect(nats_server.url, REQUEST_TIMEOUT=0.3).akv()
-    bucket = await context.acreate_bucket({"bucket": bucket_name, "storage": "memory"})
+    connection = connect(nats_server.url)
+    bucket = await (await connection.akv()).acreate_bucket({"bucket": bucket_name, "storage": "memory"})
+    connection._runner.timeout = 0.3
     write = asyncio.create_task(bucket.aput("key", 1))
     await asyncio.sleep(0)
-    time.sleep(STANDS_STILL)  # noqa: ASYNC251 - a view that calculates
-    assert await write > 0
+    # A view that calculates, until the answer has come and longer than a request may take.
+    stored = eventually(lambda: nats_server.streams()[f"KV_{bucket_name}"]["state"]["messages"])
+    eventually(lambda: not connection._requests._in_flight)
+    time.sleep(0.7)  # noqa: ASYNC251
+    assert await write == stored == 1
 
 
 def test_a_process_that_was_stopped_listens_before_it_takes_the_server_for_silent(

@@ -11,6 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from tests.fix_commands import Manage
+from tests.fix_waiting import eventually
 from tests.flag_classes import Features
 from tests.registry_classes import BUCKET
 
@@ -57,7 +58,7 @@ def test_a_flag_is_switched_with_who_and_why_and_shown(flag, flags):
     [first] = Features.new_checkout.history()
     assert (done.code, done.out, done.error) == (0, f"{first.revision}\n", "new_checkout: on for everyone")
     assert (first.actor, first.comment) == ("änn", "launch")
-    assert Features.new_checkout.on() is True
+    eventually(lambda: Features.new_checkout.on() is True)
     shown = as_json(flag("show", "new_checkout", "--format", "json"))
     assert (shown["definition"], shown["revision"]) == (flags.read("new_checkout"), first.revision)
     assert (shown["says"], shown["owner"], shown["type"], shown["public"]) == (
@@ -68,7 +69,7 @@ def test_a_flag_is_switched_with_who_and_why_and_shown(flag, flags):
     )
     done = flag("off", "new_checkout", "--format", "json")
     assert set(as_json(done)) == {"bucket", "key", "revision"}
-    assert Features.new_checkout.on() is False
+    eventually(lambda: Features.new_checkout.on() is False)
     assert Features.new_checkout.history()[-1].actor == getpass.getuser()
 
 
@@ -88,7 +89,7 @@ def test_all_flags_are_listed_in_words(flag, flags):
 def test_a_flag_is_given_to_some(flag, flags):
     done = flag("target", "new_checkout", "--users", "7", "8", "--groups", "beta", "--staff")
     assert done.error == 'new_checkout: "on" for users 7, 8 or group beta or staff, otherwise the default (off)'
-    assert [Features.new_checkout.on(key=key) for key in (7, 9)] == [True, False]
+    eventually(lambda: [Features.new_checkout.on(key=key) for key in (7, 9)] == [True, False])
     done = flag(
         "target", "theme", "--value", "new", "--languages", "de", "--from", "2027-03-01", "--until", "2027-04-01T12:00"
     )
@@ -109,18 +110,23 @@ def test_a_flag_is_given_to_whom_all_options_name_or_to_everyone_else(flag, flag
     ):
         done = flag("target", "new_checkout", *options, "--groups", "beta", "--languages", "de")
         assert done.error == f'new_checkout: "on" for {words}, otherwise the default (off)'
-        assert [Features.new_checkout.on(key=7, **{"groups": [], "language": "en", **one}) for one in askers] == answers
+
+        def answered(wanted: list[bool] = answers) -> bool:
+            people = [{"groups": [], "language": "en", **one} for one in askers]
+            return [Features.new_checkout.on(key=7, **one) for one in people] == wanted
+
+        eventually(answered)
 
 
 def test_a_flag_is_set_to_a_value_or_a_definition(flag, flags, tmp_path):
     assert flag("set", "theme", "new").code == 0
     assert flags.read("theme")["defaultVariant"] == "new"
     assert flag("set", "limit", "50").code == 0
-    assert Features.limit.value() == 50
+    eventually(lambda: Features.limit.value() == 50)
     path = tmp_path / "definition.json"
     path.write_text(json.dumps({"state": "ENABLED", "variants": {"huge": 900}, "defaultVariant": "huge"}))
     assert flag("set", "limit", "--json", str(path)).error == "limit: huge for everyone"
-    assert Features.limit.value() == 900
+    eventually(lambda: Features.limit.value() == 900)
     path.write_text(json.dumps({"state": "ON", "variants": {"huge": True}, "defaultVariant": "huge"}))
     done = flag("set", "limit", "--json", str(path))
     assert (done.code, "state" in done.error) == (2, True)

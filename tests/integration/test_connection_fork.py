@@ -19,12 +19,14 @@ import pytest
 from tests.fix_connections import PREAMBLE, ROOT, Program
 from tests.fix_credentials import Certificates
 from tests.fix_proxy import Proxy
-from tests.fix_servers import MakeServer, NatsServer
+from tests.fix_servers import PATIENT, MakeServer, NatsServer
 from tests.fix_waiting import eventually
 
 Start = Callable[..., Program]
 
 TOOLS = """
+from django_natskv.kv._nats import dial
+dial.PING_INTERVAL = 600  # no line is lost because somebody was held up
 NAME = settings.NATSKV["default"]["NAME"]
 
 def say(what):
@@ -236,10 +238,11 @@ reading.start()
 client = connections["default"]._requests
 while not client._in_flight: time.sleep(0.001)
 # The child waits for its turn: it must not use the proxy before that is open again.
-import select
+from tests.fix_waiting import eventually
 def child():
     os.read(wait, 1)
-    say(["child", work(b, "child"), len(client._in_flight)])
+    say(["child", work(b, "child")])
+    eventually(lambda: not client._in_flight)
 wait, go = os.pipe()
 pid = forked(child)
 say("forked")
@@ -249,7 +252,7 @@ reading.join()
 say(["parent", answers, work(b, "parent"), client.generation])
 say(ended(pid))
 """
-    one = program(TOOLS + code, {"default": {"SERVERS": proxy.url, "NAME": bucket_name, "REQUEST_TIMEOUT": 10.0}})
+    one = program(TOOLS + code, {"default": {"SERVERS": proxy.url, "NAME": bucket_name, "REQUEST_TIMEOUT": 40.0}})
     assert one.read() == "ready"
     proxy.pause("replies")
     one.tell()
@@ -257,7 +260,7 @@ say(ended(pid))
     proxy.heal()
     one.tell()
     lines, errors = one.finish()
-    assert lines == unordered(["child", 0, 0], ["parent", [1], 0, 1], 0)
+    assert lines == unordered(["child", 0], ["parent", [1], 0, 1], 0)
     assert errors == ""
 
 
@@ -284,7 +287,7 @@ say(answers)
 say(ended(pid))
 """
     settings = {
-        "default": {"SERVERS": proxy.url, "NAME": bucket_name, "REQUEST_TIMEOUT": 10.0, "CONNECT_TIMEOUT": 10.0}
+        "default": {"SERVERS": proxy.url, "NAME": bucket_name, "REQUEST_TIMEOUT": 40.0, "CONNECT_TIMEOUT": 40.0}
     }
     one = program(TOOLS + code, settings, *flags)
     assert one.read() == "connecting"
@@ -386,7 +389,7 @@ def test_multiprocessing(nats_server: NatsServer, bucket_name: str, tmp_path: Pa
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "TEST_NATSKV": json.dumps(natskv(nats_server, bucket_name)),
+            "TEST_NATSKV": json.dumps(natskv(nats_server, bucket_name, **PATIENT)),
             "PROGRAM_DIRECTORY": str(tmp_path),
         },
         capture_output=True,
@@ -462,9 +465,10 @@ def test_the_end_of_a_process_is_prompt_and_silent(
     code = TOOLS + ENDINGS[ending].replace("sys.exit(0)", "") + "\nsay(['end', time.monotonic()])\n"
     if ending == "by an exception":
         code += "sys.exit(0)\n"
-    # What the interpreter needs by itself is measured in the same way, and a busy machine gets a few tries.
-    took = []
-    for _ in range(4):
+    # What the interpreter needs by itself is measured in the same way, and a busy machine gets several tries.
+    took: list[float] = []
+    began = time.monotonic()
+    while not took or time.monotonic() - began < 30:
         bare = time_to_end(program, "say(['end', time.monotonic()])", settings, proxy)
         took.append(time_to_end(program, code, settings, proxy) - bare)
         if took[-1] < 0.2:

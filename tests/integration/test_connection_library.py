@@ -21,7 +21,7 @@ from tests.fix_waiting import aeventually, eventually
 
 @contextlib.asynccontextmanager
 async def connected(server: NatsServer, **options: Any) -> AsyncIterator[Client]:
-    client = await nats.connect(server.url, allow_reconnect=False, pending_size=0, **options)
+    client = await nats.connect(server.url, allow_reconnect=False, pending_size=0, connect_timeout=20, **options)
     try:
         yield client
     finally:
@@ -130,7 +130,8 @@ async def test_a_ping_goes_out_past_what_is_yet_to_be_sent(nats_server: NatsServ
         await client.subscribe(bucket_name)
         await client.flush()
         await client.flush()
-        assert [data[:4] for data in sent] == [b"PING", b"SUB ", b"PING"]
+        # What answers a ping of the server, which it sends when it likes, is none of it.
+        assert [data[:4] for data in sent if data[:4] != b"PONG"] == [b"PING", b"SUB ", b"PING"]
 
 
 async def test_the_socket_and_its_encryption_can_be_found(nats_server: NatsServer) -> None:
@@ -164,7 +165,7 @@ async def test_a_lost_client_stays_lost(nats_server: NatsServer) -> None:
     async with connected(nats_server, closed_cb=closed_cb) as client:
         assert client._transport is not None
         client._transport._io_writer.transport.abort()  # type: ignore[attr-defined]
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 30)
         assert client.is_closed
         assert client._reconnection_task is None
 
@@ -179,10 +180,10 @@ def test_nothing_is_drawn_from_the_programs_own_source_of_chance(
     connection = connect(["nats://127.0.0.1:1", server.url], RECONNECT={"WAIT": 0.05})
     bucket = connection.kv().create_bucket({"bucket": bucket_name})
     watch = bucket.watch(lambda _entry: None)
-    watch.initialized.result(5)
+    watch.initialized.result(30)
     server.kill()
     eventually(lambda: connection.status != "connected")
     server.start()
-    eventually(lambda: connection.status == "connected", 10)
+    eventually(lambda: connection.status == "connected")
     watch.stop()
     assert random.getstate() == before

@@ -43,10 +43,19 @@ def test_a_domain_beyond_a_leaf_node(connect: Connect, make_server: MakeServer) 
     leaf = make_server(
         jetstream=f"domain: leaf, {STORE}", config=f'leafnodes {{ remotes: [ {{ url: "nats://{HOST}:{port}" }} ] }}'
     )
-    eventually(lambda: leaf.ask("leafz")["leafnodes"] == 1, 10)
+    eventually(lambda: leaf.ask("leafz")["leafnodes"] == 1)
     own = connect(leaf.url, DOMAIN="leaf").kv()
     own.create_bucket({"bucket": "of_the_leaf"})
-    everything(connect(leaf.url, DOMAIN="hub"))
+    hub = connect(leaf.url, DOMAIN="hub")
+
+    def reached() -> Any:
+        try:
+            return hub.kv()
+        except JetStreamNotEnabled:  # the line is there before each side has told the other what it listens to
+            return None
+
+    eventually(reached)
+    everything(hub)
     assert own.bucket_names() == ["of_the_leaf"]
 
 

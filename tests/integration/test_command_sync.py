@@ -20,7 +20,7 @@ def server(make_server: MakeServer) -> NatsServer:
 
 @pytest.fixture
 def there(server: NatsServer) -> Iterator[kv.KVContext]:
-    connection = kv.Connection(kv.ConnectionSettings(servers=(server.url,)))
+    connection = kv.Connection(kv.ConnectionSettings(servers=(server.url,), connect_timeout=20.0, request_timeout=20.0))
     yield connection.kv()
     connection.close()
 

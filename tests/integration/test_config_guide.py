@@ -9,7 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.fix_servers import SERVER_VERSIONS, takes_several_as_one
+from tests.fix_servers import PATIENT, SERVER_VERSIONS, takes_several_as_one
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs" / "how-to" / "config.md"
@@ -35,7 +35,7 @@ test_the_banner()
 import asyncio
 asyncio.run(startup())
 from tests.fix_waiting import eventually
-assert registry.wait_ready(10)  # what the first replay brings is no change
+assert registry.wait_ready(30)  # what the first replay brings is no change
 told = []
 config_changed.connect(lambda **arguments: told.append(arguments), weak=False)  # after the guide's own receiver
 ShopConfig.objects.update(lambda cfg: setattr(cfg, "banner", "Over"), actor="eve")
@@ -56,13 +56,13 @@ def test_the_lines_of_the_guide_do_what_it_says(make_server, tmp_path):
     (tmp_path / "shop" / "config.py").write_text("\n".join(declared))
     (tmp_path / "guide.py").write_text(SETUP + "\n".join(lines) + END)
     server = make_server() if takes_several_as_one() else make_server(version=SERVER_VERSIONS[-1])
-    natskv = {"default": {"SERVERS": [server.url]}}
+    natskv = {"default": {**PATIENT, "SERVERS": [server.url]}}
     done = subprocess.run(
         [sys.executable, str(tmp_path / "guide.py")],
         env={**os.environ, "PYTHONPATH": str(ROOT), "TEST_NATSKV": json.dumps(natskv)},
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=50,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -18,14 +18,14 @@ from django.utils.connection import ConnectionDoesNotExist
 
 from django_natskv import connections
 from tests.fix_connections import Program
-from tests.fix_servers import HOST, NatsServer, free_port
+from tests.fix_servers import HOST, PATIENT, NatsServer, free_port
 from tests.fix_waiting import eventually
 
 
 @pytest.fixture
 def alias(settings: Any, nats_server: NatsServer, bucket_name: str) -> Iterator[str]:
     """The name that the server shows for the default alias of this test."""
-    settings.NATSKV = {"default": {"SERVERS": nats_server.url, "NAME": bucket_name}}
+    settings.NATSKV = {"default": {**PATIENT, "SERVERS": nats_server.url, "NAME": bucket_name}}
     yield bucket_name
     connections.close_all()
 
@@ -41,7 +41,7 @@ def test_it_is_one_for_all_threads_and_loops(alias: str, nats_server: NatsServer
         await asyncio.gather(*(mine.aput(f"{number}.{index}", index) for index in range(5)))
 
     def work(number: int) -> None:
-        together.wait(10)
+        together.wait(30)
         seen.add(id(connections["default"]))
         if number % 2:
             asyncio.run(some(number))
@@ -61,7 +61,7 @@ def test_it_is_one_however_many_threads_are_first(alias: str, nats_server: NatsS
     together = threading.Barrier(32)
 
     def work(_: int) -> int:
-        together.wait(10)
+        together.wait(30)
         connections["default"].kv()
         return id(connections["default"])
 
@@ -72,7 +72,7 @@ def test_it_is_one_however_many_threads_are_first(alias: str, nats_server: NatsS
 
 def test_each_alias_has_its_own(settings: Any, nats_server: NatsServer, bucket_name: str) -> None:
     settings.NATSKV = {
-        one: {"SERVERS": nats_server.url, "NAME": f"{bucket_name}-{one}"} for one in ("default", "other")
+        one: {**PATIENT, "SERVERS": nats_server.url, "NAME": f"{bucket_name}-{one}"} for one in ("default", "other")
     }
     assert list(connections) == ["default", "other"]
     for one in connections:
@@ -98,7 +98,7 @@ def test_overridden_settings_take_effect_at_once_and_the_old_connection_is_close
     before = connections["default"]
     before.kv()
     assert len(nats_server.connections(alias)) == 1
-    with override_settings(NATSKV={"default": {"SERVERS": nats_server.url, "NAME": f"{alias}-new"}}):
+    with override_settings(NATSKV={"default": {**PATIENT, "SERVERS": nats_server.url, "NAME": f"{alias}-new"}}):
         eventually(lambda: nats_server.connections(alias) == [])
         connections["default"].kv()
         assert connections["default"] is not before
@@ -129,10 +129,10 @@ def test_overridden_settings_while_requests_are_under_way(alias: str, nats_serve
     with ThreadPoolExecutor(8) as pool:
         workers = [pool.submit(work, number) for number in range(8)]
         for _ in range(5):
-            with override_settings(NATSKV={"default": {"SERVERS": nats_server.url}}):
+            with override_settings(NATSKV={"default": {**PATIENT, "SERVERS": nats_server.url}}):
                 connections["default"].kv()
         stop.set()
-        assert all(worker.result(10) for worker in workers)
+        assert all(worker.result(30) for worker in workers)
     assert wrong == []
     bucket.put("key", 1)
     eventually(lambda: len(nats_server.connections(alias)) == 1)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.fix_connections import PREAMBLE, ROOT
-from tests.fix_servers import HOST, NatsServer, free_port
+from tests.fix_servers import HOST, PATIENT, NatsServer, free_port
 from tests.fix_waiting import eventually
 
 SITE = (
@@ -77,7 +77,7 @@ class Host:
         )
 
     def get(self, path: str) -> dict[str, Any]:
-        connection = http.client.HTTPConnection(HOST, self.port, timeout=10)
+        connection = http.client.HTTPConnection(HOST, self.port, timeout=30)
         try:
             connection.request("GET", path)
             response = connection.getresponse()
@@ -98,7 +98,7 @@ class Host:
         """End it and its workers; return what it wrote."""
         self.process.terminate()
         try:
-            self.process.wait(15)
+            self.process.wait(30)
         finally:
             self.kill()
         self.log.seek(0)
@@ -120,7 +120,7 @@ def start(tmp_path: Path, nats_server: NatsServer, bucket_name: str) -> Iterator
     def make(site: str, *command: str) -> Host:
         (tmp_path / "site_of_the_test.py").write_text(site)
         port = free_port()
-        natskv = {"default": {"SERVERS": nats_server.url, "NAME": bucket_name}}
+        natskv = {"default": {**PATIENT, "SERVERS": nats_server.url, "NAME": bucket_name}}
         made.append(Host([part.replace("PORT", str(port)) for part in command], port, tmp_path, natskv))
         eventually(made[-1].is_up, 30)
         return made[-1]
@@ -203,7 +203,7 @@ def test_a_celery_worker_that_forks(nats_server: NatsServer, bucket_name: str, t
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(tmp_path)]),
-        "TEST_NATSKV": json.dumps({"default": {"SERVERS": nats_server.url, "NAME": bucket_name}}),
+        "TEST_NATSKV": json.dumps({"default": {**PATIENT, "SERVERS": nats_server.url, "NAME": bucket_name}}),
         "CELERY_FOLDER": str(tmp_path / "queue"),
     }
     (tmp_path / "queue").mkdir()

@@ -38,7 +38,7 @@ try:
 except exceptions.OperationalError as error:
     print(json.dumps(type(error).__name__))
 """
-    settings = {"default": {"SERVERS": "nats://stuck.example:4222", "CONNECT_TIMEOUT": 0.2}}
+    settings = {"default": {"SERVERS": "nats://stuck.example:4222", "CONNECT_TIMEOUT": 0.2, "REQUEST_TIMEOUT": 20.0}}
     one = program(STUCK + code, settings, "-X", "dev", "-W", "error")
     assert one.finish() == (["ConnectFailed"], "")
     assert one.process.returncode == 0
@@ -73,7 +73,7 @@ def test_names_that_are_not_found_in_time_do_not_keep_others_from_being_looked_u
             return False
 
     try:
-        eventually(connected, 20)
+        eventually(connected, 30)
     finally:
         release.set()
 

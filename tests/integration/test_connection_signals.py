@@ -102,8 +102,8 @@ class Storm:
 
 
 @pytest.fixture
-def bucket(connect: Connect, nats_server: NatsServer, bucket_name: str) -> Any:
-    made = connect(nats_server.url, REQUEST_TIMEOUT=20.0).kv().create_bucket({"bucket": bucket_name})
+def bucket(connect: Connect, nats_server: NatsServer, bucket_name: str, lines_last: None) -> Any:
+    made = connect(nats_server.url).kv().create_bucket({"bucket": bucket_name})
     made.put("fixed", "fixed")
     return made
 
@@ -232,12 +232,13 @@ def test_a_handler_that_calls_may_be_interrupted_by_one_that_calls(bucket: Any) 
     assert len(inner) == 30
 
 
+@pytest.mark.usefixtures("lines_last")
 def test_a_call_that_waits_long_is_ended_by_a_handler_that_raises_and_by_no_other(
     connect: Connect, nats_server: NatsServer, make_proxy: Callable[[str], Proxy], bucket_name: str
 ) -> None:
     """The thread sleeps in the loop's selector: nothing but the signal wakes it."""
     proxy = make_proxy(nats_server.url)
-    bucket = connect(proxy.url, REQUEST_TIMEOUT=20.0).kv().create_bucket({"bucket": bucket_name})
+    bucket = connect(proxy.url, REQUEST_TIMEOUT=40.0).kv().create_bucket({"bucket": bucket_name})
     bucket.put("fixed", "fixed")
     client = bucket._core.wire.client
     woken: list[int] = []
@@ -263,7 +264,7 @@ def test_a_call_that_waits_long_is_ended_by_a_handler_that_raises_and_by_no_othe
             bucket.get("fixed")
     finally:
         proxy.heal()
-        sender.join(20)
+        sender.join(30)
         for number, old in before.items():
             signal.signal(number, old)
     assert woken == [OTHER]

@@ -81,6 +81,7 @@ class Manage:
 
     def __init__(self, directory: Path, natskv: Mapping[str, Any]) -> None:
         self.directory = directory
+        self._stopped: list[subprocess.Popen[str]] = []
         directory.mkdir(parents=True)
         (directory / "manage.py").write_text(_MANAGE)
         self.configure(natskv)
@@ -114,10 +115,18 @@ class Manage:
     def stopped_at(self, place: str, name: str, number: int, *arguments: str) -> subprocess.Popen[str]:
         """Start it and return when it is stopped, where it calls ``place.name`` the so many-th time."""
         process = self.start(*arguments, stop_at=f"{place} {name} {number}")
+        self._stopped.append(process)
         told = os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         assert told is not None
         assert told.si_code == os.CLD_STOPPED, process.communicate()
         return process
+
+    def end(self) -> None:
+        """Kill what was stopped and never went on."""
+        for process in self._stopped:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
     def on_terminal(
         self,
@@ -160,10 +169,12 @@ def _read(terminal: int) -> str:
 
 
 @pytest.fixture
-def manage(tmp_path: Path, nats_server: NatsServer) -> Manage:
+def manage(tmp_path: Path, nats_server: NatsServer) -> Iterator[Manage]:
     """A project whose connection "default" is the shared server; nothing listens where "down" points."""
     natskv = {"default": {"SERVERS": [nats_server.url]}, "down": {"SERVERS": ["nats://127.0.0.1:1"]}}
-    return Manage(tmp_path / "project", natskv)
+    made = Manage(tmp_path / "project", natskv)
+    yield made
+    made.end()
 
 
 @pytest.fixture

@@ -43,6 +43,8 @@ def _attempts(condition: Callable[[], T], timeout: float, message: str) -> Itera
     deadline = time.monotonic() + timeout
     pause = 0.001
     while True:
+        # Looked at before the condition: a test that was held up until after its deadline has not asked since.
+        late = time.monotonic() > deadline
         result: T | None = None
         cause: AssertionError | None = None
         try:
@@ -50,7 +52,7 @@ def _attempts(condition: Callable[[], T], timeout: float, message: str) -> Itera
         except AssertionError as error:
             cause = error
         yield pause, result
-        if time.monotonic() > deadline:
+        if late:
             what = message or getattr(condition, "__name__", "the condition")
             text = f"not within {timeout} s: {what}; the last result was {result!r}"
             raise AssertionError(text) from cause

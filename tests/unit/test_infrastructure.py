@@ -10,11 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 from typing import Any, Self
 
 import nats
 import pytest
 
+from tests import fix_waiting
 from tests.fix_proxy import Proxy
 from tests.fix_servers import HOST, REFUSED_VERSION, SERVER_VERSIONS, free_port, session_version
 from tests.fix_waiting import aeventually, eventually
@@ -98,6 +100,15 @@ def test_eventually_waits_for_asserts_and_fails_with_the_last_one():
     with pytest.raises(AssertionError, match=r"not within 0\.05 s: the sum") as caught:
         eventually(condition, 0.05, "the sum")
     assert "1 + 1" in str(caught.value.__cause__)
+
+
+def test_eventually_asks_once_more_after_its_time_when_it_was_held_up(monkeypatch):
+    now = [0.0]
+    held_up = SimpleNamespace(monotonic=lambda: now[0], sleep=lambda _: now.__setitem__(0, now[0] + 100.0))
+    monkeypatch.setattr(fix_waiting, "time", held_up)
+    assert eventually(lambda: now[0] == 100.0, 5)
+    with pytest.raises(AssertionError, match="not within 5 s"):
+        eventually(lambda: False, 5)
 
 
 def test_eventually_lets_other_errors_out_at_once():

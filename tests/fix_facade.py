@@ -14,6 +14,7 @@ import pytest
 
 from django_natskv import kv
 from tests.fix_servers import NatsServer
+from tests.fix_waiting import PATIENCE
 
 _END = object()
 
@@ -87,13 +88,18 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 def connect_kv(nats_server: NatsServer) -> Iterator[ConnectKV]:
-    """Make connections, to the shared server unless told otherwise, closed with the test; settings as keywords."""
+    """Make connections, to the shared server unless told otherwise, closed with the test; settings as keywords.
+
+    The first read of a local cache of the shared server, which is there, has all the time that it may take.
+    """
     made: list[kv.Connection] = []
 
     def make(server: NatsServer | str | list[str] = nats_server, **settings: Any) -> kv.Connection:
         given = server.url if isinstance(server, NatsServer) else server
         servers = (given,) if isinstance(given, str) else tuple(given)
         settings.setdefault("name", f"test-{next(_numbers)}")
+        if server is nats_server:
+            settings.setdefault("local_cache", kv.LocalCacheSettings(wait=PATIENCE))
         made.append(kv.Connection(kv.ConnectionSettings(servers=servers, **settings)))
         return made[-1]
 

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
-from tests.fix_registry import Shelf
+from tests.fix_registry import Shelf, all_is_told
 
 
 @pytest.fixture
 def flags(natskv: Mapping[str, Any]) -> Iterator[Shelf]:
-    """The bucket of the flags on the shared server, absent to begin with."""
+    """The bucket of the flags on the shared server, absent to begin with; nothing that was there before is told now."""
     found = Shelf()
     found.drop()
+    all_is_told()
     yield found
     found.drop()

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from django_natskv import connections, kv
+from django_natskv import connections, kv, signals
 from django_natskv.exceptions import BucketNotFound
+from tests.fix_waiting import eventually
 from tests.registry_classes import BUCKET
 
 
@@ -55,11 +56,17 @@ class Shelf:
             self.connection.kv().delete_bucket(BUCKET)
 
 
+def all_is_told() -> None:
+    """Wait until what happened in the tests before is told: their connections are closed, their signals may wait."""
+    eventually(lambda: signals.dispatcher.waiting() == 0, message="all signals are sent")
+
+
 @pytest.fixture
 def shelf(natskv: Mapping[str, Any]) -> Iterator[Shelf]:
-    """The registry's bucket on the shared server, absent to begin with."""
+    """The registry's bucket on the shared server, absent to begin with; nothing that was there before is told now."""
     found = Shelf()
     found.drop()
+    all_is_told()
     yield found
     found.drop()
 

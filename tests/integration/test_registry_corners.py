@@ -87,7 +87,7 @@ def test_reading_writes_nothing(shelf, do):
         KEY: [],
     }
     revisions = {key: shelf.put(key, document) for key, document in documents.items()}
-    registry.wait_ready(10)
+    registry.wait_ready(30)
     for cls in (Limits, ShopConfig):
         assert cls.current.pk == cls._declaration.key
         for call in (cls.objects.get, cls.objects.strong().get, cls.history):
@@ -133,7 +133,7 @@ def test_a_receiver_that_fails_keeps_no_other_from_being_told(shelf, caplog):
         shelf.put("shop.Zone.seven", {})  # no primary key: nobody's
         shelf.put("shop.Other", {})
         shelf.put(KEY, {"banner": "a"})
-        assert registry.wait_ready(10)
+        assert registry.wait_ready(30)
         shelf.put(KEY, {"banner": "b"})
         shelf.put("shop.Zone.seven", {"label": "x"})
         shelf.put(KEY, {"banner": "c"})
@@ -155,8 +155,8 @@ def test_another_copy_of_the_bucket_tells_nothing_twice(shelf):
     try:
         shelf.put(KEY, {"banner": "a"})
         other = connections["default"].local_cache(BUCKET, codec="text")
-        assert other.wait_ready(10)
-        assert registry.wait_ready(10)
+        assert other.wait_ready(30)
+        assert registry.wait_ready(30)
         last = shelf.put(KEY, {"banner": "b"})
         eventually(lambda: other.value(KEY) == '{"banner": "b"}' and last in told)
         end = shelf.put(KEY, {"banner": "c"})
@@ -248,7 +248,7 @@ async def test_refresh_by_djangos_name_is_awaited_too(shelf):
 
 def test_a_snapshot_shows_what_was_deleted_inside(shelf):
     made = Carrier.objects.create(code="dhl")
-    assert registry.wait_ready(5)
+    assert registry.wait_ready(30)
     with registry.snapshot():
         assert Carrier.objects.exists()
         made.delete()
@@ -262,7 +262,7 @@ SITE = SiteConfig.for_scope(site=3)
 def read(request, shelf):
     """A read of a setting, which has been read before."""
     shelf.put(KEY, {"limit": 3})
-    assert registry.wait_ready(5)
+    assert registry.wait_ready(30)
     found = (lambda: ShopConfig.current.limit) if request.param == "class" else (lambda: SITE.current.limit)
     found()
     return found

@@ -28,7 +28,7 @@ BOTH = f"{KEY}.site.3.tenant.a"
 def site(shelf):
     """The scope of site 3, for which nothing is stored, over a banner and a limit for everybody."""
     shelf.put(KEY, {"banner": "all", "limit": 5})
-    registry.wait_ready(10)
+    registry.wait_ready(30)
     eventually(lambda: SiteConfig.current.limit == 5)
     return SiteConfig.for_scope(site=3)
 
@@ -69,7 +69,7 @@ def test_of_several_names_the_later_wins_and_both_together_win_over_each(shelf):
     shelf.put(KEY, {"banner": "all", "limit": 1})
     shelf.put(SITE, {"banner": "site", "limit": 2})
     shelf.put(TENANT, {"banner": "tenant"})
-    registry.wait_ready(10)
+    registry.wait_ready(30)
     both = SiteConfig.for_scope(site=3, tenant="a")
     eventually(lambda: both.current.banner == "tenant")
     assert both.current.limit == 2
@@ -124,7 +124,7 @@ async def elsewhere(site):
 
 
 def test_without_a_server_a_scope_reads_the_declared_defaults(settings):
-    settings.NATSKV = {"default": {"SERVERS": ["nats://127.0.0.1:1"], "LOCAL_CACHE": {"WAIT": 0.3}}}
+    settings.NATSKV = {"default": {"SERVERS": ["nats://127.0.0.1:1"], "LOCAL_CACHE": {"WAIT": 30}}}
     assert SiteConfig.for_scope(site="down").current.limit == 10
 
 
@@ -386,7 +386,7 @@ def hear(sender, scope, changed, actor, **_):
     told.append([scope, list(changed), actor])
 registry.config_changed.connect(hear, sender=SiteConfig)
 site = SiteConfig.for_scope(site=3)
-registry.wait_ready(10)
+registry.wait_ready(30)
 eventually(lambda: site.current.banner == "all")
 print(json.dumps("ready"), flush=True)
 sys.stdin.readline()

@@ -83,7 +83,7 @@ def test_changes_are_told_with_both_sides(shelf, heard):
 
     registry.wait_ready(0.1)
     ShopConfig.objects.update(set_to(limit=3), actor="änn", comment="less")
-    registry.wait_ready(10)
+    registry.wait_ready(30)
     eventually(lambda: ShopConfig.current.limit == 3)
     heard.clear()
     done = ShopConfig.objects.update(set_to(limit=4, banner="x"), actor="änn", comment="more")
@@ -112,7 +112,7 @@ from tests.registry_classes import ShopConfig
 def told(sender, old, new, changed, revision, actor, comment, **_):
     print(json.dumps([sender.__name__, old.limit, new.limit, changed, revision, actor, comment]), flush=True)
 registry.config_changed.connect(told)
-assert registry.wait_ready(10)
+assert registry.wait_ready(30)
 print(json.dumps(ShopConfig.current.limit), flush=True)
 sys.stdin.readline()
 """
@@ -144,6 +144,7 @@ print(json.dumps("done"), flush=True)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("face", ["plain", "awaited"])  # all of the awaited ones at once
 @pytest.mark.parametrize("other", ["tags", "free_shipping_from"])
 def test_two_writers_of_one_field_or_of_two_lose_nothing(shelf, program, settings, face, other):
@@ -152,7 +153,7 @@ def test_two_writers_of_one_field_or_of_two_lose_nothing(shelf, program, setting
     for number, (one, field) in enumerate(zip(programs, ("tags", other), strict=True)):
         one.tell(json.dumps([number * count, count, field]))
     for one in programs:
-        out, err = one.finish(55)
+        out, err = one.finish(110)
         assert out == ["done"], err
     found = shelf.read(KEY)
     assert sorted(found["tags"]) == list(range(2 * count if other == "tags" else count))

@@ -13,7 +13,7 @@ from django_natskv.kv import LocalCache
 from tests.fix_waiting import eventually
 
 
-def live(cache: LocalCache[Any], timeout: float = 10.0) -> LocalCache[Any]:
+def live(cache: LocalCache[Any], timeout: float = 30.0) -> LocalCache[Any]:
     """Wait until ``cache`` is live, and return it."""
     cache.start()
     eventually(lambda: cache.status().state == "live", timeout, f"{cache!r} is live: {cache.status().reason}")
@@ -40,7 +40,7 @@ def stored(bucket: Any) -> dict[str, tuple[Any, int]]:
     return {key: (entry.value, entry.revision) for key, entry in bucket.get_many(bucket.keys()).items()}
 
 
-def equal(cache: LocalCache[Any], bucket: Any, timeout: float = 12.0) -> None:
+def equal(cache: LocalCache[Any], bucket: Any, timeout: float = 30.0) -> None:
     """Wait until ``cache`` is live and holds what is in ``bucket``."""
 
     def same() -> bool:
@@ -62,4 +62,4 @@ def insist(write: Callable[..., Any], *arguments: Any) -> None:
             return False
         return True
 
-    eventually(written, 10, "written")
+    eventually(written, 30, "written")

@@ -123,6 +123,7 @@ def test_keys_that_are_no_flags_disturb_nobody(site):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)  # eight processes, each of which takes some seconds to begin on a busy machine
 def test_people_see_what_is_planted_and_mend_it(flags, manage: Manage, nats_server):
     (manage.directory / "shop").mkdir()
     (manage.directory / "shop" / "__init__.py").touch()

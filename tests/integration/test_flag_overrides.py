@@ -22,7 +22,7 @@ def elsewhere():
     seen = []
     thread = threading.Thread(target=lambda: seen.append(Features.theme.value()))
     thread.start()
-    thread.join(10)
+    thread.join(30)
     return seen[0]
 
 

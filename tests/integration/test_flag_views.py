@@ -207,7 +207,7 @@ def test_an_awaited_request_is_one_context_and_one_moment_too(flags):
 @pytest.mark.django_db
 def test_twenty_flags_cost_no_query_and_no_way_to_the_server(make_server, settings, django_assert_num_queries, flags):
     server = make_server()
-    settings.NATSKV = {"default": {"SERVERS": [server.url]}}
+    settings.NATSKV = {"default": {"SERVERS": [server.url], "LOCAL_CACHE": {"WAIT": 30}}}
     settings.ROOT_URLCONF = "tests.flag_urls"
     settings.MIDDLEWARE = ["django_natskv.middleware.RegistryMiddleware"]
     for number, flag in enumerate(Many):

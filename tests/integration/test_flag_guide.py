@@ -74,13 +74,13 @@ def test_the_lines_of_the_guide_do_what_it_says(make_server, tmp_path):
         env={
             **os.environ,
             "PYTHONPATH": str(ROOT),
-            "TEST_NATSKV": json.dumps({"default": {"SERVERS": [make_server().url]}}),
+            "TEST_NATSKV": json.dumps({"default": {"SERVERS": [make_server().url], "LOCAL_CACHE": {"WAIT": 30}}}),
             "TEST_COMMANDS": json.dumps(commands),
             "TEST_TEMPLATE": json.dumps(template),
         },
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=55,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -6,9 +6,12 @@ The npm package @openfeature/flagd-core, run by node.
 from __future__ import annotations
 
 import datetime as dt
+import fcntl
 import json
+import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -87,23 +90,42 @@ def flagd_js() -> Path:
     if npm is None or shutil.which("node") is None:
         pytest.skip("node and npm are not installed")
     directory = ROOT / ".cache" / "node-flagd"
-    directory.mkdir(parents=True, exist_ok=True)
-    if not all((directory / "node_modules" / package.rpartition("@")[0]).is_dir() for package in PACKAGES):
-        install = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(directory), *PACKAGES]
-        try:
-            done = subprocess.run(install, capture_output=True, text=True, timeout=40, check=False)
-        except subprocess.TimeoutExpired:
-            pytest.skip("npm did not install @openfeature/flagd-core in time")
-        if done.returncode:
-            pytest.skip(f"npm could not install @openfeature/flagd-core: {done.stderr.strip().splitlines()[-1]}")
-    (directory / "peer.cjs").write_text(SCRIPT)
+    directory.parent.mkdir(exist_ok=True)
+    # One after another: what another process has half installed would be taken for whole.
+    with (directory.parent / "node-flagd.lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.seek(0)
+        run, failed = os.environ.get("PYTEST_XDIST_TESTRUNUID", "alone"), lock.read()
+        if not all((directory / "node_modules" / package.rpartition("@")[0]).is_dir() for package in PACKAGES):
+            if failed == run != "alone":  # or this test would wait once more for what was waited for
+                pytest.skip("another process of this run could not install @openfeature/flagd-core")
+            lock.truncate(0)
+            lock.write(run)
+            lock.flush()
+            install(npm, directory)
     return directory
+
+
+def install(npm: str, directory: Path) -> None:
+    aside = Path(tempfile.mkdtemp(dir=directory.parent, prefix=".node-flagd-"))
+    command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(aside), *PACKAGES]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=40, check=False)
+        if done.returncode == 0:
+            shutil.rmtree(directory, ignore_errors=True)
+            aside.rename(directory)
+    except subprocess.TimeoutExpired:
+        pytest.skip("npm did not install @openfeature/flagd-core in time")
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    if done.returncode:
+        pytest.skip(f"npm could not install @openfeature/flagd-core: {done.stderr.strip().splitlines()[-1]}")
 
 
 def run(directory: Path, **given: Any) -> Any:
     asked = {"flags": {}, "shared": {}, "questions": [], "definitions": [], **given}
     done = subprocess.run(
-        ["node", "peer.cjs"],
+        ["node", "-e", SCRIPT],  # of no file, which another process would be writing too
         cwd=directory,
         input=json.dumps(asked),
         capture_output=True,

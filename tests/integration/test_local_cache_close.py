@@ -28,7 +28,7 @@ READS: dict[str, Callable[[Any], object]] = {
 
 @pytest.fixture
 def connection(connect_kv: ConnectKV) -> Connection:
-    return connect_kv(local_cache=LocalCacheSettings(wait=30))
+    return connect_kv(local_cache=LocalCacheSettings(wait=30), connect_timeout=30, request_timeout=30)
 
 
 @pytest.fixture
@@ -76,7 +76,9 @@ def test_while_it_waits_for_the_first_replay_it_waits_for_that_of_the_next_copy(
 ) -> None:
     proxy = make_proxy(nats_server.url)
     proxy.blackhole()
-    cache = connect_kv(proxy.url, local_cache=LocalCacheSettings(wait=30)).local_cache(bucket.name)
+    # An attempt to connect that failed meanwhile would end the wait.
+    patient = {"local_cache": LocalCacheSettings(wait=30), "connect_timeout": 30, "request_timeout": 30}
+    cache = connect_kv(proxy.url, **patient).local_cache(bucket.name)
     found: list[object] = []
     reader = threading.Thread(target=lambda: found.append(read(cache)))
     reader.start()

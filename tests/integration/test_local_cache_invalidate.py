@@ -10,6 +10,7 @@ import time
 import pytest
 
 from django_natskv import exceptions
+from django_natskv.kv._feed import STALLED
 from tests.fix_local import feed, live
 from tests.fix_waiting import aeventually, eventually
 
@@ -67,7 +68,7 @@ def test_a_change_elsewhere_is_seen(cache, bucket):
 
 
 def test_only_headers_travel(cache, bucket, nats_server):
-    (consumer,) = nats_server.streams()[f"KV_{bucket.name}"]["consumer_detail"]
+    [consumer] = nats_server.streams()[f"KV_{bucket.name}"]["consumer_detail"]
     assert consumer["config"]["headers_only"]
 
 
@@ -90,7 +91,7 @@ def test_mutable_values_are_not_shared(cache, bucket):
 def test_a_read_that_a_change_overtook_is_not_kept(connect_kv, make_proxy, nats_server, bucket):
     """The answer to the read is held back on its way while the change goes by."""
     proxy = make_proxy(nats_server.url)
-    connection = connect_kv(proxy.url)
+    connection = connect_kv(proxy.url, request_timeout=30)  # longer than the answer is held back
     connection._watches.settings = connect_kv().settings  # past the proxy
     cache = live(connection.local_cache(bucket.name, mode="invalidate"))
     bucket.put("a", "old")
@@ -145,9 +146,7 @@ def test_a_half_open_line_is_noticed(connect_kv, make_proxy, nats_server, bucket
     assert cache.value("a") == 1
     proxy.blackhole()
     bucket.put("a", 2)
-    began = time.monotonic()
-    eventually(lambda: cache.value("a") == 2, 8)
-    assert time.monotonic() - began < 4.5
+    eventually(lambda: cache.value("a") == 2, 4.5)
     proxy.heal()
     live(cache)
 
@@ -190,19 +189,23 @@ def test_what_vanishes_without_a_marker_is_not_believed_for_long(connect_kv, cac
 
 
 def test_expired_values_are_not_served(cache, bucket):
-    bucket.create("a", 1, ttl_ms=1_000)
-    assert cache.value("a") == 1
+    def read_in_time() -> bool:
+        bucket.purge("a")
+        bucket.create("a", 1, ttl_ms=1_000)
+        return cache.value("a") == 1  # unless something held this thread up for as long
+
+    eventually(read_in_time)
     eventually(lambda: cache.get("a") is None, 4)
 
 
 def test_no_stale_value_survives_a_change_under_load(connection, cache, bucket, program, nats_server):
-    """Once a write is acknowledged and a bounded delay is over, nobody finds what was there before."""
+    """Once the watch has come by a write, and a bounded time after it in any case, nobody finds what was before."""
     writer = program(
         """
 bucket = connections["default"].kv().open_bucket(os.environ["BUCKET"])
 deadline = time.monotonic() + 4
 number = 0
-while time.monotonic() < deadline:
+while time.monotonic() < deadline or number < 200:
     number += 1
     for key in "abcd":
         bucket.put(key, number)
@@ -212,28 +215,31 @@ while time.monotonic() < deadline:
         {"default": {"SERVERS": nats_server.url}},
         BUCKET=bucket.name,
     )
-    acknowledged = [(0.0, 0)]
+    assert writer.process.stdout is not None
+    acknowledged = []
     failures = []
     stop = threading.Event()
+    acknowledged.append((time.monotonic(), int(writer.process.stdout.readline())))
 
     def read(key):
         while not stop.wait(0.0005):  # or six threads that never wait would have the interpreter to themselves
             began = time.monotonic()
-            least = max((number for at, number in acknowledged[-400:] if at < began - 1.0), default=0)
-            found = cache.value(key, 0)
-            if found < least:
-                failures.append((key, least, found))
+            # A watch that hears nothing is not believed any longer than this.
+            least = max((number for at, number in acknowledged[-2_000:] if at < began - STALLED), default=0)
+            heard = feed(cache).lru.revision
+            entry = cache.get(key)
+            # Nobody else writes, and these keys one after the other.
+            if entry is None or entry.value < least or entry.revision <= heard - 4:
+                failures.append((key, least, heard, entry))
 
     readers = [threading.Thread(target=read, args=(key,)) for key in "abcdab"]
     for reader in readers:
         reader.start()
-    assert writer.process.stdout is not None
     acknowledged.extend((time.monotonic(), int(line)) for line in writer.process.stdout)
     stop.set()
     for reader in readers:
         reader.join()
     assert failures == []
-    assert acknowledged[-1][1] > 100
     eventually(lambda: {cache.value(key) for key in "abcd"} == {acknowledged[-1][1]})
 
 
@@ -249,7 +255,7 @@ async def test_reads_are_awaited_on_several_loops(cache, bucket):
     seen = []
 
     async def read():
-        assert await cache.await_ready(5)
+        assert await cache.await_ready(30)
         seen.append(await cache.avalue("a"))
         seen.append((await cache.aget("a")).value)
 

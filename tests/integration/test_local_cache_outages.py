@@ -9,7 +9,8 @@ import time
 import pytest
 
 from django_natskv import exceptions
-from django_natskv.kv import LocalCacheSettings
+from django_natskv.kv import Change, LocalCacheSettings
+from django_natskv.kv._feed import Gate
 from tests.fix_local import equal, feed, held, insist, live
 from tests.fix_waiting import eventually
 
@@ -35,7 +36,7 @@ def setting(server, make_proxy, connect_kv):
     return make
 
 
-def stale(cache, timeout=6.0):
+def stale(cache, timeout=30.0):
     eventually(lambda: cache.status().state == "stale", timeout, "stale")
 
 
@@ -57,14 +58,12 @@ def test_a_cut_line(setting):
 def test_a_half_open_line(setting):
     proxy, _, bucket, cache = setting()
     proxy.blackhole()
-    began = time.monotonic()
-    stale(cache, 8)
-    assert time.monotonic() - began < 5
+    stale(cache, 5)
     bucket.put("k.1", "changed")
     bucket.purge("k.2")
     assert cache.value("k.1") == 1
     proxy.heal()
-    equal(cache, bucket, 20)
+    equal(cache, bucket)
 
 
 @pytest.mark.parametrize("hard", [False, True], ids=["stop", "kill"])
@@ -82,7 +81,7 @@ def test_a_server_that_went_back(setting, server):
     bucket.put("k.1", "older")
     bucket.purge("k.1", marker_ttl_ms=1_000)
     eventually(lambda: held(cache).get("k.1") is None)
-    eventually(lambda: "$KV.b.k.1" not in feed(cache).mirror.subjects(), 10)
+    eventually(lambda: "$KV.b.k.1" not in feed(cache).mirror.subjects())
     server.restart(hard=True)
     insist(bucket.put, "k.9", "after")
     equal(cache, bucket)
@@ -114,7 +113,7 @@ def test_the_bucket_made_anew_while_the_line_is_cut(setting):
 def test_a_memory_bucket_lost_with_its_server(setting, server):
     _, context, _, cache = setting(storage="memory")
     server.restart()
-    eventually(lambda: "no bucket" in cache.status().reason.lower(), 10)
+    eventually(lambda: "no bucket" in cache.status().reason.lower())
     insist(context.create_bucket, {"bucket": "b", "storage": "memory"})  # on a connection that comes back by itself too
     bucket = context.open_bucket("b")
     bucket.put("a", 1)
@@ -127,16 +126,16 @@ def test_what_leaves_no_marker(setting):
     bucket.create("short", 1, ttl_ms=1_000)
     wire, runner = context._wire, context._runner
     runner.call(wire.purge_up_to("b", [(f"$KV.b.k.{number}", 10_000) for number in range(10)]))
+    eventually(lambda: len(cache.keys()) == 40)
     equal(cache, bucket)
-    assert len(cache.keys()) == 40
 
 
 def test_a_new_time_to_live_of_the_bucket(setting):
     _, context, bucket, cache = setting()
     context.update_bucket({"bucket": "b", "ttl_ms": 4_000})
-    eventually(lambda: feed(cache)._keeper._ttl is not None, 8)
+    eventually(lambda: feed(cache)._keeper._ttl is not None)
     equal(cache, bucket)
-    eventually(lambda: cache.items() == {}, 10)
+    eventually(lambda: cache.items() == {})
 
 
 def test_a_part_of_the_keys_follows_too(server, make_proxy, connect_kv):
@@ -150,7 +149,7 @@ def test_a_part_of_the_keys_follows_too(server, make_proxy, connect_kv):
     bucket.put("a.z", 2)
     bucket.put("b.y", 2)
     proxy.accept()
-    eventually(lambda: {key: value for key, (value, _) in held(cache).items()} == {"a.y": 1, "a.z": 2}, 10)
+    eventually(lambda: {key: value for key, (value, _) in held(cache).items()} == {"a.y": 1, "a.z": 2})
 
 
 def test_a_copy_that_lost_something_is_never_live(server, make_proxy, connect_kv):
@@ -158,14 +157,9 @@ def test_a_copy_that_lost_something_is_never_live(server, make_proxy, connect_kv
     proxy = make_proxy(server.url)
     bucket = connect_kv(server).kv().create_bucket({"bucket": "b", "storage": "memory"}, codec="bytes")
     count = 4_000
-    threads = [
-        threading.Thread(target=lambda start=start: [bucket.put(f"k.{n}", bytes(500)) for n in range(start, count, 4)])
-        for start in range(4)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    for start in range(0, count, 1_000):
+        bucket.write_many([Change.put(f"k.{number}", bytes(500)) for number in range(start, start + 1_000)])
+    assert len(bucket.keys()) == count
     cache = connect_kv(proxy.url).local_cache("b", codec="bytes")
     cache.start()
     seen = set()
@@ -182,7 +176,7 @@ def test_a_copy_that_lost_something_is_never_live(server, make_proxy, connect_kv
             if cuts:
                 break
             proxy.cut()
-    live(cache, 20)
+    live(cache)
     seen.add(len(cache.keys()))
     assert seen == {count}
 
@@ -191,10 +185,8 @@ def test_what_a_start_during_an_outage_serves_is_nothing_and_soon(server, connec
     context = connect_kv(server).kv()
     context.create_bucket({"bucket": "b"}).put("a", 1)
     server.stop()
-    cache = connect_kv(server).local_cache("b")
-    began = time.monotonic()
-    assert cache.get("a") is None
-    assert time.monotonic() - began < 1.0
+    cache = connect_kv(server, local_cache=LocalCacheSettings(wait=1_000)).local_cache("b")
+    assert cache.get("a") is None  # as soon as the first attempt has failed
     status = cache.status()
     assert (status.state, status.age, status.entries) == ("stale", None, 0)
     assert not cache.wait_ready(0.05)
@@ -204,15 +196,26 @@ def test_what_a_start_during_an_outage_serves_is_nothing_and_soon(server, connec
     assert cache.wait_ready(0)
 
 
-def test_a_start_on_a_dead_line_waits_no_longer_than_it_may(server, make_proxy, connect_kv):
+def test_a_start_on_a_dead_line_waits_no_longer_than_it_may(server, make_proxy, connect_kv, monkeypatch):
+    waits = []
+    wait_open = Gate.wait_open
+
+    def wait(gate, timeout):
+        waits.append(timeout)
+        return wait_open(gate, timeout)
+
+    monkeypatch.setattr(Gate, "wait_open", wait)
     proxy = make_proxy(server.url)
     proxy.blackhole()
-    cache = connect_kv(proxy.url, local_cache=LocalCacheSettings(wait=0.3)).local_cache("b")
-    for wait in (0.3, 0.0):
-        began = time.monotonic()
-        assert cache.get("a") is None
-        assert wait <= time.monotonic() - began < wait + 0.3
+    # An attempt to connect that failed meanwhile would end the wait too.
+    cache = connect_kv(proxy.url, connect_timeout=30, local_cache=LocalCacheSettings(wait=0.3)).local_cache("b")
+    began = time.monotonic()
+    assert cache.get("a") is None
+    assert time.monotonic() - began >= 0.3
+    assert cache.get("a") is None
     assert cache.status().state == "warming"
+    first, second = waits
+    assert second <= 0 < first <= 0.3
 
 
 def test_the_copy_is_equal_after_writers_went_through_everything(setting, server):
@@ -239,7 +242,7 @@ def test_the_copy_is_equal_after_writers_went_through_everything(setting, server
     try:
         for fault in (proxy.cut, lambda: server.restart(hard=True), proxy.cut, server.restart):
             fault()
-            live(cache, 15)
+            live(cache)
     finally:
         stop.set()
         writer.join()

@@ -5,12 +5,11 @@ from __future__ import annotations
 import signal
 import stat
 import threading
-import time
 
 import pytest
 
 from django_natskv.kv import LocalCacheSettings
-from tests.fix_local import equal, feed, held, live
+from tests.fix_local import equal, feed, held, insist, live
 from tests.fix_waiting import eventually
 
 
@@ -25,7 +24,7 @@ def bucket(server, connect_kv):
     for number in range(20):
         bucket.put(f"k.{number}", {"n": number})
     bucket.put("text", "some")
-    bucket.create("short", 1, ttl_ms=60_000, headers={"By": "me"})
+    bucket.create("short", 1, ttl_ms=600_000, headers={"By": "me"})
     return bucket
 
 
@@ -35,7 +34,8 @@ def directory(tmp_path):
 
 
 def cache_of(connect_kv, server, directory, **options):
-    settings = LocalCacheSettings(snapshot_dir=None if directory is None else str(directory))
+    # The first attempt, which fails at once, ends the wait.
+    settings = LocalCacheSettings(wait=1_000, snapshot_dir=None if directory is None else str(directory))
     return connect_kv(server, name="shop", local_cache=settings).local_cache("b", **options)
 
 
@@ -54,16 +54,14 @@ def file(bucket, server, connect_kv, directory):
     """The file of a copy that was closed; the server is down."""
     close_written(cache_of(connect_kv, server, directory), directory)
     server.stop()
-    (path,) = directory.iterdir()
+    [path] = directory.glob("*.natskv")
     return path
 
 
 def test_it_is_served_as_stale_and_the_copy_goes_live_by_itself(file, bucket, server, connect_kv, directory):
     cache = cache_of(connect_kv, server, directory)
-    began = time.monotonic()
     assert cache.value("k.7") == {"n": 7}
     assert cache.get("short").headers == {"By": "me"}
-    assert time.monotonic() - began < 1.5
     status = cache.status()
     assert (status.state, status.entries) == ("stale", 22)
     assert 0 < status.age < 60
@@ -85,10 +83,9 @@ def test_it_follows_the_changes(bucket, server, connect_kv, directory, monkeypat
     monkeypatch.setattr("django_natskv.kv._mirroring.SAVE", 0.1)
     cache = live(cache_of(connect_kv, server, directory))
     eventually(lambda: list(directory.glob("*.natskv")))
-    (path,) = directory.iterdir()
-    before = path.read_bytes()
+    [path] = directory.glob("*.natskv")
     bucket.put("k.1", "changed")
-    eventually(lambda: path.exists() and path.read_bytes() != before)
+    eventually(lambda: b'"changed"' in path.read_bytes())
     expected = held(cache)
     feed(cache).stop()  # without a last word
     server.stop()
@@ -169,7 +166,8 @@ def test_of_a_bucket_that_is_gone_nothing_is_served(file, server, connect_kv, di
         status = cache.status()
         assert (status.state, status.age, status.entries) == ("stale", None, 0)
         assert "no bucket" in status.reason.lower()
-    bucket = context.create_bucket({"bucket": "b"})
+    insist(context.create_bucket, {"bucket": "b"})  # on a connection that comes back by itself too
+    bucket = context.open_bucket("b")
     bucket.put("a", 1)
     for cache in (early, late):
         equal(cache, bucket)
@@ -190,8 +188,7 @@ def test_a_place_that_cannot_be_written_is_told_and_harms_nothing(bucket, server
 
 
 def test_values_that_have_expired_meanwhile_are_not_served(bucket, server, connect_kv, directory):
-    cache = live(cache_of(connect_kv, server, directory))
-    cache.close()
+    close_written(cache_of(connect_kv, server, directory), directory)
     server.stop()
     later = cache_of(connect_kv, server, directory)
     assert later.value("short") == 1
@@ -205,7 +202,7 @@ WRITER = """
 from django_natskv.kv import _mirroring
 _mirroring.SAVE = 0.0
 cache = connections["default"].local_cache("b")
-assert cache.wait_ready(10)
+assert cache.wait_ready(30)
 bucket = connections["default"].kv().open_bucket("b")
 print(json.dumps("go"), flush=True)
 while True:
@@ -215,12 +212,13 @@ while True:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_a_writer_that_is_killed_leaves_a_whole_file(bucket, server, program, directory, connect_kv, caplog):
     natskv = {"default": {"SERVERS": server.url, "NAME": "shop", "LOCAL_CACHE": {"SNAPSHOT_DIR": str(directory)}}}
     for _ in range(4):
         writer = program(WRITER, natskv)
         assert writer.read() == "go"
-        eventually(lambda: list(directory.glob("*.natskv")), 10)
+        eventually(lambda: list(directory.glob("*.natskv")))
         writer.kill(signal.SIGKILL)
         writer.process.communicate()
     server.stop()
@@ -233,7 +231,7 @@ def test_a_writer_that_is_killed_leaves_a_whole_file(bucket, server, program, di
 def test_a_stale_copy_is_not_written(bucket, server, connect_kv, directory):
     cache = live(cache_of(connect_kv, server, directory))
     eventually(lambda: list(directory.glob("*.natskv")))
-    (path,) = directory.iterdir()
+    [path] = directory.glob("*.natskv")
     server.stop()
     eventually(lambda: cache.status().state == "stale")
     before = path.stat().st_mtime_ns

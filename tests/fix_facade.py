@@ -90,7 +90,7 @@ _numbers = itertools.count(1)
 def connect_kv(nats_server: NatsServer) -> Iterator[ConnectKV]:
     """Make connections, to the shared server unless told otherwise, closed with the test; settings as keywords.
 
-    The first read of a local cache of the shared server, which is there, has all the time that it may take.
+    What is asked of the shared server, which is there, has all the time that it may take.
     """
     made: list[kv.Connection] = []
 
@@ -100,6 +100,8 @@ def connect_kv(nats_server: NatsServer) -> Iterator[ConnectKV]:
         settings.setdefault("name", f"test-{next(_numbers)}")
         if server is nats_server:
             settings.setdefault("local_cache", kv.LocalCacheSettings(wait=PATIENCE))
+            settings.setdefault("connect_timeout", PATIENCE)
+            settings.setdefault("request_timeout", PATIENCE)
         made.append(kv.Connection(kv.ConnectionSettings(servers=servers, **settings)))
         return made[-1]
 
@@ -110,8 +112,8 @@ def connect_kv(nats_server: NatsServer) -> Iterator[ConnectKV]:
 
 @pytest.fixture
 def context(face: Face, connect_kv: ConnectKV) -> Any:
-    """The KV context of the shared server, on each face, which has time for its answers on a busy machine."""
-    return face.wrap(connect_kv(request_timeout=10.0)).kv()
+    """The KV context of the shared server, on each face."""
+    return face.wrap(connect_kv()).kv()
 
 
 MakeBucket = Callable[..., Any]

@@ -44,6 +44,13 @@ def asked(plain: NatsKVCache, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that holds a caller up for a while makes nobody go on without a turn, nor a sum too old to build on."""
+    monkeypatch.setattr(counters, "RECENT", 60)
+    monkeypatch.setattr(turns, "LONGEST_WAIT", 50)
+
+
 def at_once(number: int, do: Any) -> None:
     together = threading.Barrier(number)
 
@@ -61,6 +68,7 @@ def at_once(number: int, do: Any) -> None:
 # ---------------------------------------------------------------------- counting on
 
 
+@pytest.mark.usefixtures("patient")
 def test_who_counts_alone_asks_once_a_count(plain, asked):
     plain.set("k", 0, 100)
     ends = plain.get_entry("k").expires
@@ -70,8 +78,8 @@ def test_who_counts_alone_asks_once_a_count(plain, asked):
     assert plain.get_entry("k").expires == ends
 
 
-def test_threads_that_count_on_one_key_do_not_get_in_each_others_way(plain, asked, monkeypatch):
-    monkeypatch.setattr(counters, "RECENT", 60)
+@pytest.mark.usefixtures("patient")
+def test_threads_that_count_on_one_key_do_not_get_in_each_others_way(plain, asked):
     plain.set("k", 0, None)
     asked.clear()
     at_once(8, lambda: [plain.incr("k") for _ in range(20)])
@@ -80,8 +88,8 @@ def test_threads_that_count_on_one_key_do_not_get_in_each_others_way(plain, aske
     assert asked.count("get") <= 3
 
 
-async def test_tasks_that_count_on_one_key_do_not_get_in_each_others_way(plain, asked, monkeypatch):
-    monkeypatch.setattr(counters, "RECENT", 60)
+@pytest.mark.usefixtures("patient")
+async def test_tasks_that_count_on_one_key_do_not_get_in_each_others_way(plain, asked):
     await plain.aset("k", 0, None)
     asked.clear()
     counts = await asyncio.gather(*(plain.aincr("k") for _ in range(32)))
@@ -171,6 +179,7 @@ def test_what_may_be_added_is_told_by_what_is_there_and_not_by_the_last_sum(plai
 # ---------------------------------------------------------------------- turns
 
 
+@pytest.mark.usefixtures("patient")
 def test_threads_that_touch_one_key_each_need_one_try(plain, asked):
     plain.set("k", "value", 100)
     asked.clear()
@@ -200,6 +209,7 @@ async def test_a_thread_does_not_wait_for_a_task_of_its_own_loop(plain):
     assert line._lines == {}
 
 
+@pytest.mark.usefixtures("patient")
 async def test_a_task_that_is_cancelled_leaves_the_line(plain):
     await plain.aset("k", 1, 100)
     line = plain._store.turns

@@ -20,8 +20,7 @@ def plain(natskv: Any, bucket_name: str) -> NatsKVCache:
 
 
 def test_a_fraction_of_a_second_is_a_timeout(cache):
-    cache.set("k", 1, 0.4)
-    entry = cache.get_entry("k")
+    entry = eventually(lambda: cache.set("k", 1, 0.4) or cache.get_entry("k"), 30)  # read in time
     assert (entry.expires - entry.created).total_seconds() == pytest.approx(0.4)
     eventually(lambda: not cache.has_key("k"))
     assert cache.get_many(["k"]) == {}
@@ -34,7 +33,7 @@ def test_the_server_lets_go_of_what_has_expired_too(cache, stored):
     cache.set_many({"l": 1}, 0.1)
     cache.set("never", 1, None)
     cache.set("long", 1, 10**12)
-    eventually(lambda: sorted(stored().keys()) == ["_.1.long", "_.1.never"], 8)
+    eventually(lambda: sorted(stored().keys()) == ["_.1.long", "_.1.never"], 30)
     assert cache.ttl("long") is None
 
 
@@ -51,13 +50,13 @@ def test_what_keeps_its_end_keeps_it_exactly(cache):
 
 
 def test_the_servers_clock_counts_and_not_ours(plain, monkeypatch):
-    plain.set("k", 1, 100)
+    plain.set("k", 1, 1_000)
     plain.set("gone", 1, 0.05)
     monkeypatch.setattr(time, "time", lambda: 0.0)
     newcomer = NatsKVCache(plain._location, {"OPTIONS": {"COMPRESS_MIN": 7}})  # a place of its own
     assert newcomer._place is not plain._place
     assert newcomer.get("k") == 1
-    assert 99 < (newcomer.ttl("k") or 0) <= 100.1
+    assert 900 < (newcomer.ttl("k") or 0) <= 1_010  # known to half of the time that the server took to tell its own
     eventually(lambda: newcomer.get("gone") is None)
 
 

@@ -68,7 +68,7 @@ async def test_awaited_and_watched_too(bucket, context, natskv, bucket_name):
     await bucket.aput("k", {1, 2})
     assert (await bucket.aget("k")).value == {1, 2}
     copy = connections["default"].local_cache(bucket_name, codec="pickle")
-    assert await copy.await_ready(5)
+    assert await copy.await_ready(30)
     assert copy.value("k") == {1, 2}
 
 

@@ -34,7 +34,7 @@ class Counting:
 
     def __call__(self) -> Any:
         self.calls += 1
-        assert self.may_go.wait(10)
+        assert self.may_go.wait(30)
         result = self.results.pop(0)
         if isinstance(result, Exception):
             raise result
@@ -44,7 +44,7 @@ class Counting:
 def waiting(cache: NatsKVCache, count: int) -> None:
     """Wait until ``count`` callers wait for the value of "k"."""
     [flights] = [store.flights for store in cache._place.stores.values()]
-    eventually(lambda: flights._waiting >= count)
+    eventually(lambda: flights._waiting >= count, 30)
 
 
 def test_a_value_is_made_when_it_is_missing_and_then_kept(cache):
@@ -61,7 +61,7 @@ def test_threads_wait_for_the_one_that_makes_it_and_get_copies(plain):
         results = [pool.submit(plain.get_or_set, "k", make) for _ in range(8)]
         waiting(plain, 7)
         make.may_go.set()
-        values = [result.result(10) for result in results]
+        values = [result.result(40) for result in results]
     assert values == [[1]] * 8
     assert make.calls == 1
     values[0].append(2)
@@ -91,7 +91,7 @@ def test_a_callable_that_fails_hands_over_to_the_next(plain):
         results = [pool.submit(plain.get_or_set, "k", make) for _ in range(3)]
         waiting(plain, 2)
         make.may_go.set()
-        errors = [result.exception(10) for result in results]
+        errors = [result.exception(40) for result in results]
     assert sorted(type(error).__name__ for error in errors) == ["NoneType", "NoneType", "ZeroDivisionError"]
     assert [result.result() for result, error in zip(results, errors, strict=True) if error is None] == [7, 7]
     assert make.calls == 2
@@ -108,7 +108,7 @@ def test_who_would_take_over_too_late_finds_what_was_made_meanwhile(plain, monke
         if me in joined:
             again.append(me)
             if me != again[0]:
-                assert made.wait(10)
+                assert made.wait(30)
         joined.add(me)
         return whole(self, name, own)
 
@@ -120,7 +120,7 @@ def test_who_would_take_over_too_late_finds_what_was_made_meanwhile(plain, monke
         make.may_go.set()
         eventually(lambda: plain.get("k") == 7)
         made.set()
-        assert sorted(str(result.exception(10)) for result in results) == ["", "None", "None"]
+        assert sorted(str(result.exception(40)) for result in results) == ["", "None", "None"]
     assert make.calls == 2
 
 
@@ -159,7 +159,7 @@ def test_wherever_who_makes_a_value_is_interrupted_nobody_is_left_waiting():
     while interrupted_at(moments + 1, lambda: run(flights.once("k", make, lambda _: 0)), once, steps):
         moments += 1
         for waiter in waiters:
-            waiter.join(5)
+            waiter.join(30)
         assert not any(waiter.is_alive() for waiter in waiters)
         assert flights._flights == {}
         assert once._chain.get() == ()
@@ -221,7 +221,7 @@ def test_the_callable_may_ask_for_the_same_key(plain):
 
 
 def test_callables_that_ask_for_each_others_key_do_not_wait_for_ever(plain):
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=30)
 
     def make(other: str) -> Any:
         both.wait()
@@ -230,7 +230,7 @@ def test_callables_that_ask_for_each_others_key_do_not_wait_for_ever(plain):
     with ThreadPoolExecutor(2) as pool:
         one = pool.submit(plain.get_or_set, "a", lambda: make("b"))
         two = pool.submit(plain.get_or_set, "b", lambda: make("a"))
-        assert {one.result(10), two.result(10)} == {"inner"}
+        assert {one.result(40), two.result(40)} == {"inner"}
 
 
 def test_a_blocking_call_on_the_loop_that_makes_the_value_does_not_wait_for_itself(plain):

@@ -54,7 +54,7 @@ class Servers:
                     else:
                         errors.append(as_operational(error))
         finally:
-            await _give_up(attempts)
+            await _give_up(attempts, taken)
         if taken is None:
             # A refusal tells more than a silence.
             raise next((error for error in errors if isinstance(error, AuthInvalid)), errors[0])
@@ -81,13 +81,25 @@ def as_operational(error: BaseException) -> OperationalError:
     return ConnectFailed(f"Connecting failed: {type(error).__name__}.")
 
 
-async def _give_up(attempts: set[asyncio.Task[Dialled]]) -> None:
-    """Cancel ``attempts`` and close what they may have brought."""
+async def _give_up(attempts: set[asyncio.Task[Dialled]], taken: Dialled | None) -> None:
+    """Cancel ``attempts`` and close what they bring; where that is broken off, drop it, and ``taken`` too."""
     for attempt in attempts:
         attempt.cancel()
-    for result in await asyncio.gather(*attempts, return_exceptions=True):
-        if isinstance(result, Dialled):
-            await result.close()
+        attempt.add_done_callback(_drop)
+    try:
+        for result in await asyncio.gather(*attempts, return_exceptions=True):
+            if isinstance(result, Dialled):
+                await result.close()
+    except BaseException:
+        if taken is not None:
+            taken.abort()
+        raise
+
+
+def _drop(attempt: asyncio.Task[Dialled]) -> None:
+    """Leave no line open that nobody waits for: a loop that ends cancels again who cleans up after a first time."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().abort()
 
 
 def _is_address(url: str) -> bool:

@@ -126,6 +126,12 @@ class Near:
         self._seen[stored] = seen
         return seen
 
+    def begin_anew(self) -> None:
+        """Believe nothing that is held: the bucket is gone, and one made anew counts its revisions from 1 again."""
+        copy, self._copy, self._source = self._copy, None, None
+        if copy is not None:
+            copy.close()
+
     def _local(self) -> Any:
         place = self._place
         connection = place.connection

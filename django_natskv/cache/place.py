@@ -99,8 +99,7 @@ class Place:
             return (yield Call(bucket, name, *args, **options))
         except BucketNotFound:
             # A bucket in memory is gone whenever its server restarts (F1, F17).
-            if self._bucket is bucket:
-                self._bucket = None
+            self._gone(bucket)
             bucket = yield from self._open()
             return (yield Call(bucket, name, *args, **options))
 
@@ -114,11 +113,18 @@ class Place:
         results: list[int | OperationalError] = yield from self.ask("write_many", changes, deduplicate=False)
         again = [place for place, result in enumerate(results) if isinstance(result, BucketNotFound)]
         if again:
-            self._bucket = None
+            self._gone(self._bucket)
             repeated = yield from self.ask("write_many", [changes[place] for place in again], deduplicate=False)
             for place, result in zip(again, repeated, strict=True):
                 results[place] = result
         return results
+
+    def _gone(self, bucket: Bucket | None) -> None:
+        """Take that ``bucket`` is gone: what local caches hold is of another one than what is written from now on."""
+        if self._bucket is bucket:
+            self._bucket = None
+            for store in list(self.stores.values()):
+                store.begin_anew()
 
     @property
     def is_open(self) -> bool:

@@ -83,6 +83,11 @@ class Store:
         self._counting = threading.Lock()
         self._unreadable_told = Quiet()
 
+    def begin_anew(self) -> None:
+        """Take that the bucket is gone, and that another one may come in its place."""
+        if self.near is not None:
+            self.near.begin_anew()
+
     # --- finding ---
 
     def find(self, stored: str) -> Operation[Found | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -48,3 +49,25 @@ def test_a_bucket_that_is_gone_is_made_anew(make_cache: MakeCache, bucket_name: 
     assert NEXT[operation](cache)
     cache.set("after", 1)
     assert cache.get("after") == 1
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("mode", ["mirror", "invalidate"])
+def test_what_is_written_to_the_new_bucket_is_read_though_the_watch_has_not_heard_of_it(
+    make_cache: MakeCache, bucket_name: str, mode: str, several: bool
+):
+    """The old bucket's revisions are as high as those of the new one, or higher."""
+    cache = make_cache(LOCAL_CACHE=mode)
+    plain = cache.plain
+    name = plain._name("k", None)
+    cache.set("k", 1)
+    eventually(lambda: cache.get("k") == 1 and plain._held(name) == 1, 30)
+    held_up, connection = threading.Event(), connections["default"]
+    connection._watches.driver.post(lambda: held_up.wait(20))
+    try:
+        connection.kv().delete_bucket(bucket_name)
+        assert cache.set_many({"k": 2}) == [] if several else cache.add("k", 2)
+        assert cache.get("k") == 2
+    finally:
+        held_up.set()
+    eventually(lambda: cache.get("k") == 2 and plain._held(name) == 2, 30)  # and there is a local copy again

@@ -275,7 +275,7 @@ class Copies:
         except OperationalError:
             return False
 
-    def check_own_writes(self, timeout: float = 5.0) -> None:
+    def check_own_writes(self, timeout: float = 30.0) -> None:
         """While this process writes nothing, hold what it has written against what is there."""
         with self._own_writes:
             self._same_as_bucket(timeout)

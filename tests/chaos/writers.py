@@ -92,7 +92,7 @@ class Writers:
 
     async def _ask(self, verb: str, body: Any = None) -> dict[str, Any]:
         data = b"" if body is None else json.dumps(body).encode()
-        reply = await self._client.request(f"$JS.API.{verb}", data, timeout=2)
+        reply = await self._client.request(f"$JS.API.{verb}", data, timeout=10)
         answer: dict[str, Any] = json.loads(reply.data)
         return answer
 

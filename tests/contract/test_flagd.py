@@ -96,7 +96,7 @@ def harness(flags: Shelf) -> Iterator[Path]:
     flags.put("_evaluators", {name: rule for one in read for name, rule in one.get("$evaluators", {}).items()})
     for name, definition in stored.items():
         flags.put(name, definition)
-    eventually(lambda: all(flag.definition == stored[name] for name, flag in body.items()))
+    eventually(lambda: all(flag.definition == stored[name] for name, flag in body.items()), 30)
     yield place
     flag_sets[:] = before
     api.clear_providers()
@@ -133,14 +133,14 @@ class World:
         self.client.add_handler(ProviderEvent(event), self.handlers[ProviderEvent(event)])
 
     def handler_ran(self, event: str) -> None:
-        eventually(lambda: event in [name for name, _ in self.heard])
+        eventually(lambda: event in [name for name, _ in self.heard], 30)
 
     def modify(self, name: str) -> None:
         for path in sorted((self.harness / "flags").glob("changing-flag-*.json")):  # whatever it was, it changes
             self.flags.put(name, json.loads(path.read_text())["flags"][name])
 
     def was_altered(self, name: str) -> None:
-        eventually(lambda: any(name in details.flags_changed for _, details in self.heard))
+        eventually(lambda: any(name in details.flags_changed for _, details in self.heard), 30)
 
     def ask(self, kind: str, name: str, default: str) -> None:
         self.asked = (kind, name, default if kind == "string" else json.loads(default))

@@ -91,8 +91,10 @@ def test_a_server_that_does_not_answer_in_time_is_one_line(manage: Manage, make_
 
 def test_a_write_without_an_answer_says_that_it_may_have_been_done(manage: Manage, make_server: MakeServer):
     server = make_server()
-    manage.configure({"default": {"SERVERS": [server.url], "REQUEST_TIMEOUT": 0.5}})
+    at = {"SERVERS": [server.url]}
+    manage.configure({"default": at})
     assert manage("natskv_bucket", "create", "flags").code == 0
+    manage.configure({"default": {**at, "REQUEST_TIMEOUT": 2.0}})  # in which it has to come as far as its question
     done = manage.on_terminal("natskv_bucket", "delete", "flags", "--no-color", answer="y\n", meanwhile=server.freeze)
     assert done.code == 1
     last = done.screen.splitlines()[-1]
@@ -120,9 +122,9 @@ def test_ctrl_c_while_waiting_is_one_line(manage: Manage, make_proxy: Any, nats_
     proxy.blackhole()
     manage.configure({"default": {"SERVERS": [proxy.url], "CONNECT_TIMEOUT": 40.0, "REQUEST_TIMEOUT": 40.0}})
     process = manage.start("natskv_bucket", "list", *["--traceback"] * traceback)
-    eventually(lambda: proxy.accepted == 1, 20, "the command is waiting")
+    eventually(lambda: proxy.accepted == 1, 30, "the command is waiting")
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=20)
+    out, err = process.communicate(timeout=25)
     assert out == ""
     if traceback:
         assert "KeyboardInterrupt" in err
@@ -137,7 +139,7 @@ def test_a_reader_that_leaves_is_no_reason_to_complain(manage: Manage, stocked: 
     assert process.stderr is not None
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(20) == 1
+    assert process.wait(50) == 1
     process.stderr.close()
 
 

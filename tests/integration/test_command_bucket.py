@@ -16,6 +16,9 @@ from django_natskv.kv import BucketStatus, KVContext
 from tests.fix_commands import CTRL_C, CTRL_D, PROMPT, Manage
 from tests.fix_servers import MakeServer, NatsServer
 
+# Up to nine interpreters start in a test, each of them in seconds on a busy machine.
+pytestmark = pytest.mark.timeout(240)
+
 DEFAULTS: dict[str, Any] = {
     "description": None,
     "history": 1,

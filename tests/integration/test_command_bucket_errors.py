@@ -13,6 +13,8 @@ from tests.fix_proxy import Proxy
 from tests.fix_servers import MakeServer, NatsServer
 from tests.fix_waiting import eventually
 
+pytestmark = pytest.mark.timeout(240)  # interpreters start, each of them in seconds on a busy machine
+
 
 @pytest.mark.parametrize(
     ("arguments", "said"),

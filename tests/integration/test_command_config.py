@@ -20,6 +20,8 @@ from tests import config_classes
 from tests.fix_commands import PROMPT, Finished, Manage
 from tests.fix_servers import MakeServer, NatsServer
 
+pytestmark = pytest.mark.timeout(240)  # interpreters start, each of them in seconds on a busy machine
+
 
 class Project:
     """The classes of ``tests.config_classes``, the bucket that they are kept in, and the command on them.

@@ -62,12 +62,16 @@ def test_what_is_written_to_the_new_bucket_is_read_though_the_watch_has_not_hear
     name = plain._name("k", None)
     cache.set("k", 1)
     eventually(lambda: cache.get("k") == 1 and plain._held(name) == 1, 30)
-    held_up, connection = threading.Event(), connections["default"]
-    connection._watches.driver.post(lambda: held_up.wait(20))
+    may_go, connection = threading.Event(), connections["default"]
+
+    def hold_up() -> None:
+        may_go.wait(20)
+
+    connection._watches.driver.post(hold_up)
     try:
         connection.kv().delete_bucket(bucket_name)
         assert cache.set_many({"k": 2}) == [] if several else cache.add("k", 2)
         assert cache.get("k") == 2
     finally:
-        held_up.set()
+        may_go.set()
     eventually(lambda: cache.get("k") == 2 and plain._held(name) == 2, 30)  # and there is a local copy again

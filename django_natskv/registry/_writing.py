@@ -36,8 +36,10 @@ from django_natskv.registry._storing import (
     to_json,
 )
 
-ATTEMPTS = 60  # times that an operation which may begin again does so
-FIRST_PAUSE, LONGEST_PAUSE = 0.002, 1.0  # seconds, the bounds of pauses between attempts, which are left to chance
+# Times that an operation which may begin again does so: for some 25 seconds. A process that a busy machine holds up
+# between its read and its write wins few races against one that writes without pause.
+ATTEMPTS = 200
+FIRST_PAUSE, LONGEST_PAUSE = 0.002, 0.25  # seconds, the bounds of pauses between attempts, which are left to chance
 
 validating: ContextVar[Any] = ContextVar("natskv_validating", default=None)
 """The object that is being validated to be saved: whether its primary key is taken, the write itself finds out."""

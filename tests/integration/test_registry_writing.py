@@ -268,6 +268,22 @@ def test_an_update_is_run_again_on_a_lost_race(shelf, do):
     assert shelf.read(KEY) == {"limit": 3, "banner": "theirs", "open": False}
 
 
+def test_an_update_that_loses_a_hundred_races_in_a_row_is_made(shelf, do, monkeypatch):
+    monkeypatch.setattr(_writing, "LONGEST_PAUSE", 0.001)
+    shelf.put(KEY, {})
+    seen = []
+
+    def change(cfg):
+        seen.append(cfg.limit)
+        if len(seen) <= 100:
+            shelf.put(KEY, {"limit": len(seen)})
+        cfg.open = False
+
+    do(ShopConfig.objects.update, change)
+    assert len(seen) == 101
+    assert shelf.read(KEY) == {"limit": 100, "open": False}
+
+
 def test_an_update_gives_up_after_a_bounded_number_of_races(shelf, do, monkeypatch):
     monkeypatch.setattr(_writing, "ATTEMPTS", 3)
     shelf.put(KEY, {})

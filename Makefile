@@ -24,10 +24,10 @@ demo: $(VENV)/.demo  ## walk through the real thing on a real server, then serve
 	@trap : INT; $(BIN)/python -m example_project.demo $(if $(ONCE),--once) || test $$? -eq 130  # Ctrl-C is no failure
 
 test: $(VENV)/.dev  ## run the whole test suite
-	@$(BIN)/python -m pytest -n $(WORKERS) $(ARGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 contract: $(VENV)/.dev  ## run Django's own cache tests alone
-	@$(BIN)/python -m pytest tests/contract -n $(WORKERS) $(ARGS)
+	@$(BIN)/python -m pytest tests/contract -n $(WORKERS) --dist worksteal $(ARGS)
 
 coverage: $(VENV)/.dev  ## run the whole test suite and report the branches that no test takes
 	@$(BIN)/python -m pytest --cov --cov-report=term $(ARGS)

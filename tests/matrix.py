@@ -119,7 +119,7 @@ def run(cell: Cell, interpreter: str, arguments: list[str]) -> bool:
         print(f"cannot install: {error}", flush=True)
         return False
     surroundings = {**os.environ, "NATSKV_TEST_SERVER_VERSION": cell.server}
-    command = [executable, "-m", "pytest", "-n", "4", "-p", "no:cacheprovider", *arguments]
+    command = [executable, "-m", "pytest", "-n", "4", "--dist", "worksteal", "-p", "no:cacheprovider", *arguments]
     return subprocess.run(command, check=False, cwd=ROOT, env=surroundings).returncode == 0
 
 

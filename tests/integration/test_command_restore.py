@@ -22,7 +22,7 @@ from tests.fix_commands import Finished, Manage
 from tests.fix_servers import NatsServer
 from tests.integration.test_command_dump import fill, lines, publish
 
-WRITE = ("django_natskv.kv._nats.lean.LeanClient", "publish_now")  # a call for each write
+WRITE = ("django_natskv.kv._nats.volley.Volley", "settle")  # a call for each write that was answered
 
 
 def content(bucket: Bucket, *, history: bool = True) -> dict[str, list[tuple[Any, ...]]]:
@@ -534,7 +534,7 @@ def test_killed_in_the_middle_a_rerun_finishes_it(manage: Manage, make: Any, fil
     target = make(history=3)
     target.put("key.1", b"older")
     command = ("natskv_bucket", "restore", target.name, str(file), "--replace", "--no-input")
-    for write in (500, 4_200):
+    for write in (500, 4_000):
         process = manage.stopped_at(*WRITE, write, *command)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=20)
@@ -551,7 +551,7 @@ def test_killed_while_it_skips_the_same_again_finishes_it(manage: Manage, make: 
     dump(manage, source, file)
     target = make()
     target.put("key.1", b"older")
-    process = manage.stopped_at(*WRITE, 4_200, "natskv_bucket", "restore", target.name, str(file), "--skip-existing")
+    process = manage.stopped_at(*WRITE, 4_000, "natskv_bucket", "restore", target.name, str(file), "--skip-existing")
     process.kill()
     process.communicate(timeout=20)
     assert 1_000 < len(target.keys()) < 4_300
@@ -563,7 +563,7 @@ def test_interrupted_it_says_how_far_it_got(manage: Manage, make: Any, file: Pat
     source, target = make(), make()
     fill(source, 4_300)
     dump(manage, source, file)
-    process = manage.stopped_at(*WRITE, 4_200, "natskv_bucket", "restore", target.name, str(file))
+    process = manage.stopped_at(*WRITE, 4_000, "natskv_bucket", "restore", target.name, str(file))
     process.send_signal(signal.SIGINT)
     process.send_signal(signal.SIGCONT)
     out, err = process.communicate(timeout=20)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -59,6 +60,8 @@ class Storm:
 
     def strike(self, work: Callable[[int], None], handler: Any) -> None:
         """Repeat ``work`` in this, the main thread, until all signals were sent and heard of."""
+        # What others have called by the garbage collector (hypothesis does) would swallow what the handlers raise.
+        callbacks, gc.callbacks[:] = list(gc.callbacks), []
         before = {number: signal.signal(number, handler) for number in self.numbers}
         sender = threading.Thread(target=self._send)
         sender.start()
@@ -78,6 +81,7 @@ class Storm:
             sender.join(30)
             for number, old in before.items():
                 signal.signal(number, old)
+            gc.callbacks[:] = callbacks
         assert self.errors == []
         assert len(self.heard) == self.count
         assert not any(self.in_loop)

@@ -40,11 +40,15 @@ class Storm:
         self.raised: list[BaseException] = []
         self.errors: list[BaseException] = []
         self.in_loop: list[bool] = []
+        self.works = False
 
     def raising(self, number: int, _: FrameType | None) -> None:
         self.in_loop.append(asyncio._get_running_loop() is not None)
         error = Limit(number)
         self.raised.append(error)
+        if not self.works:  # the second of two, before the work goes on, where nobody would catch it
+            self.heard.append(error)
+            return
         raise error
 
     def noting(self, number: int, _: FrameType | None) -> None:
@@ -69,12 +73,15 @@ class Storm:
             while not self._over():
                 try:
                     try:
+                        self.works = True
                         while not self._over():
                             self.turns += 1
                             work(self.turns)
                     except (Limit, KeyboardInterrupt) as error:
+                        self.works = False
                         self.hear(error)
                 except (Limit, KeyboardInterrupt) as error:
+                    self.works = False
                     self.hear(error)
             assert [signal.getsignal(number) for number in before] == [handler] * len(before)
         finally:

@@ -35,6 +35,8 @@ from django_natskv.kv import Bucket, Change
 
 AWAY = (AuthInvalid, ConnectFailed, NotConnected, OperationTimedOut)  # the server was not reached, or said nothing
 RELEARN = 60.0  # seconds after which the server is asked for its time again
+SLOW = 0.05  # seconds for the answer, after which the time is asked for again soon, unless PATIENT answers took so long
+RELEARN_SOON, PATIENT = 5.0, 4
 
 
 class Clock:
@@ -43,6 +45,7 @@ class Clock:
     def __init__(self) -> None:
         self._ahead = time.time() - time.monotonic()
         self._due = 0.0
+        self._slow = 0  # answers in a row that took long
 
     def now(self) -> float:
         """Return the server's time."""
@@ -60,7 +63,9 @@ class Clock:
         """Take the answer of the server to a question ``asked`` at that time of the monotonic clock."""
         now = time.monotonic()
         self._ahead = told.timestamp() - (asked + now) / 2
-        self._due = now + RELEARN
+        # Half of what it took is the error, and a process may have been held up while it asked.
+        self._slow = self._slow + 1 if now - asked > SLOW else 0
+        self._due = now + (RELEARN_SOON if 0 < self._slow < PATIENT else RELEARN)
 
 
 class Place:

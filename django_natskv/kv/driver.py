@@ -330,10 +330,7 @@ class Driver:
                     self._call_keeper.clear()
             while not self._take_over():  # another thread is on its way out of the loop
                 time.sleep(0.001)
-            finish = loop.create_task(self._finish())
-            finish.add_done_callback(lambda _task: loop.stop())
-            while not finish.done():
-                loop.run_forever()
+            self._run_out(loop)
         finally:
             with self._guard:
                 self._loop = self._keeper = self._driver = self._closing = None
@@ -369,17 +366,26 @@ class Driver:
                 self._loop.call_soon_threadsafe(self._loop.stop)
         return False
 
-    async def _finish(self) -> None:
-        if self._closing is not None:
-            await self._closing()
+    def _run_out(self, loop: Loop) -> None:
+        """Close what is open, and end what runs: also what begins in the loop's very last turn."""
+        closing = self._closing
         for _ in range(_ROUNDS):
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            if not tasks:
+            finish = loop.create_task(self._finish(closing))
+            finish.add_done_callback(lambda _task: loop.stop())
+            while not finish.done():
+                loop.run_forever()
+            if not asyncio.all_tasks(loop):
                 return
-            for task in tasks:
-                task.cancel()
-            # Meanwhile others may be begun: by those, or by what was posted just before the end.
-            await asyncio.gather(*tasks, return_exceptions=True)
+            closing = None
+
+    async def _finish(self, closing: Callable[[], Coroutine[Any, Any, None]] | None) -> None:
+        if closing is not None:
+            await closing()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        # Meanwhile others may be begun: by those, or by what was posted just before the end.
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _running_loop(self) -> Loop:
         loop = self._loop

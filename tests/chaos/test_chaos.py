@@ -176,8 +176,8 @@ class Setting:
             proxy.accept()
 
     def delete_consumers(self, writers: Writers) -> None:
-        for consumer in writers.ask(f"CONSUMER.NAMES.KV_{self.name}")["consumers"]:
-            writers.ask(f"CONSUMER.DELETE.KV_{self.name}.{consumer}")
+        for consumer in writers.insist(f"CONSUMER.NAMES.KV_{self.name}")["consumers"] or ():
+            writers.insist(f"CONSUMER.DELETE.KV_{self.name}.{consumer}")
 
     def make_anew(self) -> None:
         eventually(lambda: self._done(lambda: self.control.delete_bucket(self.name)), 30, "the bucket is deleted")

@@ -18,8 +18,11 @@ from typing import Any, Self
 import nats
 from nats.errors import Error
 
+from tests.fix_waiting import eventually
+
 RATE = 1_000  # changes a second
 _STEP = 0.01
+_UNAVAILABLE = 503
 KEYS = [f"{area}.k{number}" for area in ("a", "b", "c.d") for number in range(20)]
 
 Held = dict[str, tuple[Any, int]]
@@ -78,6 +81,20 @@ class Writers:
     def ask(self, verb: str, body: Any = None) -> dict[str, Any]:
         """Return what the server's API answers."""
         return self._call(self._ask(verb, body))
+
+    def insist(self, verb: str) -> dict[str, Any]:
+        """As ``ask``, until somebody answers: of several servers the one that knows may just be elected."""
+
+        def answered() -> dict[str, Any] | None:
+            try:
+                answer = self.ask(verb)
+            except (Error, TimeoutError):
+                return None
+            return None if (answer.get("error") or {}).get("code") == _UNAVAILABLE else answer
+
+        answer = eventually(answered, 60, f"an answer to {verb}")
+        assert answer is not None
+        return answer
 
     def _call(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(50)

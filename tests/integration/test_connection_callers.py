@@ -192,7 +192,7 @@ def test_an_interrupted_call_ends_at_once_and_the_connection_stays_usable(
     eventually(lambda: nats_server.connections(bucket_name) == [])
 
 
-@pytest.mark.parametrize("when", ["as it closes", "when it has closed"])
+@pytest.mark.parametrize("when", ["as it closes", "when it has closed", "in the last turn of its loop"])
 def test_a_request_that_comes_while_the_connection_is_closed_is_told_so_and_the_next_one_connects(
     connect: Connect, nats_server: NatsServer, when: str
 ) -> None:
@@ -201,7 +201,7 @@ def test_a_request_that_comes_while_the_connection_is_closed_is_told_so_and_the_
     connection.kv()
     client = connection._requests
     late = Exchange(client, "nobody.hears.it", what="a test", patient=True)
-    shut, close = client._shut, client._dialled.close
+    shut, close, finish = client._shut, client._dialled.close, client.driver._finish
 
     async def closing() -> None:
         client._admit(late)
@@ -211,12 +211,19 @@ def test_a_request_that_comes_while_the_connection_is_closed_is_told_so_and_the_
         await shut()
         client._admit(late)
 
+    async def finishing(closing: Any) -> None:
+        await finish(closing)
+        if closing is not None:
+            asyncio.get_running_loop().call_soon(client._admit, late)
+
     if when == "as it closes":
         client._dialled.close = closing
+    elif when == "in the last turn of its loop":
+        client.driver._finish = finishing
     else:
         client._shut = shutting
     connection.close()
-    client._shut = shut
+    client._shut, client.driver._finish = shut, finish
     assert late.over
     with pytest.raises(NotConnected, match="closed"):
         late.result()

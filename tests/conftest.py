@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 
 import hypothesis
+import pytest
 
 # A machine that is busy with other tests holds up an example for as long as it likes: no deadline, by which hypothesis
 # would call the test flaky, and no complaint that examples are made too slowly.
@@ -29,3 +31,8 @@ pytest_plugins = [
     "tests.fix_flags",
     "tests.fix_recoveries",
 ]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Rid the garbage collector of what hypothesis has it call, once: what a signal's handler raises there is lost."""
+    gc.callbacks[:] = [each for each in gc.callbacks if not getattr(each, "__module__", "").startswith("hypothesis")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import random
 import signal
@@ -64,8 +63,6 @@ class Storm:
 
     def strike(self, work: Callable[[int], None], handler: Any) -> None:
         """Repeat ``work`` in this, the main thread, until all signals were sent and heard of."""
-        # What others have called by the garbage collector (hypothesis does) would swallow what the handlers raise.
-        callbacks, gc.callbacks[:] = list(gc.callbacks), []
         before = {number: signal.signal(number, handler) for number in self.numbers}
         sender = threading.Thread(target=self._send)
         sender.start()
@@ -88,7 +85,6 @@ class Storm:
             sender.join(30)
             for number, old in before.items():
                 signal.signal(number, old)
-            gc.callbacks[:] = callbacks
         assert self.errors == []
         assert len(self.heard) == self.count
         assert not any(self.in_loop)

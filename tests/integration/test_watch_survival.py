@@ -281,11 +281,11 @@ def test_a_consumer_deleted_by_an_operator(make, control, connect_kv, server):
 @pytest.mark.timeout(120)
 def test_a_change_of_the_leader(make_cluster: Callable[[], NatsCluster], connect_kv, bucket_name, caplog):
     cluster = make_cluster()
-    bucket = connect_kv(cluster.urls).kv().create_bucket({"bucket": bucket_name, "replicas": 3})
+    bucket = connect_kv(cluster.urls, request_timeout=5.0).kv().create_bucket({"bucket": bucket_name, "replicas": 3})
     revision = bucket.put("a", 1)
     bucket.put("b", 1)
     told = begin(connect_kv(cluster.urls), bucket)
-    leader = cluster.leader(f"KV_{bucket_name}")
+    leader = eventually(lambda: cluster.leader(f"KV_{bucket_name}"), 30)
     assert leader is not None
     leader.kill()
     update_once(bucket, "a", 2, revision)
